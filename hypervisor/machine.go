@@ -1,0 +1,158 @@
+package hypervisor
+
+import (
+	"fmt"
+	"time"
+
+	"libvirt.org/go/libvirtxml"
+)
+
+// TCGModel is the CPU model for software emulation.
+const TCGModel = "max"
+
+// MachineSpec describes a VM that is made from a new image.
+type MachineSpec struct {
+	Name      string
+	UUID      string
+	Run       string
+	Expires   time.Time // zero: never
+	MemoryMiB uint
+	VCPUs     uint
+	Type      string // [TypeKVM] or [TypeQEMU]
+	CPUModel  string // under TCG; default [TCGModel]
+	Disks     []MachineDisk
+	NICs      []MachineNIC
+	// Kernel, Initrd and Cmdline boot a kernel directly; without Kernel the first disk boots.
+	Kernel, Initrd, Cmdline string
+	ConsoleLog              string // file that the serial console writes to
+}
+
+// MachineDisk is one disk of a new VM.
+type MachineDisk struct {
+	CloneDisk
+	Target   string // vda, …; on the virtio bus
+	Serial   string
+	ReadOnly bool
+}
+
+// MachineNIC is one virtio NIC of a new VM.
+type MachineNIC struct {
+	MAC     string
+	Network string // libvirt network, or
+	Bridge  string // a bridge on the host
+}
+
+func (s MachineSpec) validate() error {
+	switch {
+	case s.Name == "" || s.UUID == "" || s.Run == "":
+		return fmt.Errorf("new machine %q: name, UUID and run are all needed", s.Name)
+	case s.MemoryMiB == 0 || s.VCPUs == 0:
+		return fmt.Errorf("new machine %q: memory and CPUs must not be 0", s.Name)
+	case s.Type != TypeKVM && s.Type != TypeQEMU:
+		return fmt.Errorf("new machine %q: unknown virtualization type %q", s.Name, s.Type)
+	case s.Kernel == "" && len(s.Disks) == 0:
+		return fmt.Errorf("new machine %q: neither a kernel nor a disk to boot from", s.Name)
+	}
+	for _, d := range s.Disks {
+		if d.Format != "qcow2" && d.Format != "raw" {
+			return fmt.Errorf("new machine %q: disk %s has format %q, not qcow2 or raw", s.Name, d.Target, d.Format)
+		}
+		if len(d.Serial) > maxSerial {
+			return fmt.Errorf("new machine %q: disk serial %q is longer than %d bytes", s.Name, d.Serial, maxSerial)
+		}
+	}
+	return nil
+}
+
+// NewMachineXML describes a VM made from a new image. It is pure.
+func NewMachineXML(spec MachineSpec) (*libvirtxml.Domain, error) {
+	if err := spec.validate(); err != nil {
+		return nil, err
+	}
+	mark, err := encodeMark(Mark{Run: spec.Run, Expires: spec.Expires}, spec.UUID)
+	if err != nil {
+		return nil, err
+	}
+	dom := &libvirtxml.Domain{
+		Type:       spec.Type,
+		Name:       spec.Name,
+		UUID:       spec.UUID,
+		Metadata:   &libvirtxml.DomainMetadata{XML: mark},
+		Memory:     &libvirtxml.DomainMemory{Value: spec.MemoryMiB, Unit: "MiB"},
+		VCPU:       &libvirtxml.DomainVCPU{Value: spec.VCPUs},
+		OS:         spec.boot(),
+		CPU:        spec.cpu(),
+		Features:   &libvirtxml.DomainFeatureList{ACPI: &libvirtxml.DomainFeature{}, APIC: &libvirtxml.DomainFeatureAPIC{}},
+		Clock:      &libvirtxml.DomainClock{Offset: "utc"},
+		OnPoweroff: "destroy", OnReboot: "restart", OnCrash: "destroy",
+		Devices: spec.devices(),
+	}
+	return reparse(dom)
+}
+
+func (s MachineSpec) boot() *libvirtxml.DomainOS {
+	os := &libvirtxml.DomainOS{Type: &libvirtxml.DomainOSType{Arch: "x86_64", Machine: "q35", Type: "hvm"}}
+	if s.Kernel != "" {
+		os.Kernel, os.Initrd, os.Cmdline = s.Kernel, s.Initrd, s.Cmdline
+		return os
+	}
+	os.BootDevices = []libvirtxml.DomainBootDevice{{Dev: "hd"}}
+	return os
+}
+
+func (s MachineSpec) cpu() *libvirtxml.DomainCPU {
+	if s.Type == TypeKVM {
+		return &libvirtxml.DomainCPU{Mode: "host-passthrough"}
+	}
+	model := s.CPUModel
+	if model == "" {
+		model = TCGModel
+	}
+	return &libvirtxml.DomainCPU{Mode: "custom", Match: "exact", Check: "none",
+		Model: &libvirtxml.DomainCPUModel{Value: model, Fallback: "allow"}}
+}
+
+func (s MachineSpec) devices() *libvirtxml.DomainDeviceList {
+	dev := &libvirtxml.DomainDeviceList{
+		Controllers: []libvirtxml.DomainController{{Type: "usb", Model: "none"}},
+		Serials:     []libvirtxml.DomainSerial{{Source: ownEnd(CloneSpec{ConsoleLog: s.ConsoleLog}, true)}},
+		Channels: []libvirtxml.DomainChannel{{
+			Source: &libvirtxml.DomainChardevSource{UNIX: &libvirtxml.DomainChardevSourceUNIX{}},
+			Target: &libvirtxml.DomainChannelTarget{VirtIO: &libvirtxml.DomainChannelTargetVirtIO{Name: agentChannel}},
+		}},
+		RNGs: []libvirtxml.DomainRNG{{Model: "virtio",
+			Backend: &libvirtxml.DomainRNGBackend{Random: &libvirtxml.DomainRNGBackendRandom{Device: "/dev/urandom"}}}},
+		MemBalloon: &libvirtxml.DomainMemBalloon{Model: "none"},
+	}
+	for _, d := range s.Disks {
+		dev.Disks = append(dev.Disks, d.xml())
+	}
+	for _, n := range s.NICs {
+		dev.Interfaces = append(dev.Interfaces, n.xml())
+	}
+	return dev
+}
+
+func (d MachineDisk) xml() libvirtxml.DomainDisk {
+	disk := libvirtxml.DomainDisk{Device: "disk", Serial: d.Serial, Target: &libvirtxml.DomainDiskTarget{Dev: d.Target, Bus: "virtio"}}
+	replaceDisk(&disk, d.CloneDisk)
+	if d.ReadOnly {
+		disk.ReadOnly = &libvirtxml.DomainDiskReadOnly{}
+	}
+	return disk
+}
+
+func (n MachineNIC) xml() libvirtxml.DomainInterface {
+	return libvirtxml.DomainInterface{
+		MAC:    &libvirtxml.DomainInterfaceMAC{Address: n.MAC},
+		Model:  &libvirtxml.DomainInterfaceModel{Type: "virtio"},
+		Source: nicSource(n.Network, n.Bridge),
+	}
+}
+
+func nicSource(network, bridge string) *libvirtxml.DomainInterfaceSource {
+	if network != "" {
+		return &libvirtxml.DomainInterfaceSource{Network: &libvirtxml.DomainInterfaceSourceNetwork{Network: network}}
+	}
+	return &libvirtxml.DomainInterfaceSource{Bridge: &libvirtxml.DomainInterfaceSourceBridge{Bridge: bridge}}
+}
