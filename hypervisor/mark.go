@@ -23,11 +23,11 @@ type Mark struct {
 // markXML is the mark on the wire. It carries the UUID of the domain it was
 // written for, so that a copy made with other tools does not pass as ours.
 type markXML struct {
-	XMLName   xml.Name `xml:"https://imago.dev/xmlns/1 vm"`
-	Run       string   `xml:"run,attr"`
-	UUID      string   `xml:"uuid,attr"`
-	Source    string   `xml:"source,attr,omitempty"`
-	Expires   string   `xml:"expires,attr,omitempty"`
+	XMLName xml.Name `xml:"https://imago.dev/xmlns/1 vm"`
+	Run     string   `xml:"run,attr"`
+	UUID    string   `xml:"uuid,attr"`
+	Source  string   `xml:"source,attr,omitempty"`
+	Expires string   `xml:"expires,attr,omitempty"`
 }
 
 // encodeMark writes the mark with a namespace prefix, as libvirt wants it.
