@@ -22,7 +22,7 @@ type Instance struct {
 	Hostname       string
 	Address        netip.Prefix // of the first network card, such as 10.20.0.10/24
 	Gateway        netip.Addr
-	MAC            net.HardwareAddr // of the card that gets Address; nil means eth0
+	MAC            net.HardwareAddr // of the card that gets Address; nil means the first
 	AuthorizedKeys []string         // who may log in as root
 	HostKey        []byte           // private ed25519 key in OpenSSH PEM, as NewHostKey makes it
 	HostKeyPublic  []byte           // its public line
@@ -126,7 +126,7 @@ func (in Instance) files() ([]GuestFile, error) {
 			GuestFile{Path: "/etc/hosts", Content: []byte(in.hosts())})
 	}
 	if in.Address.IsValid() {
-		files = append(files, GuestFile{Path: "/etc/systemd/network/10-imago.network", Content: []byte(in.network())})
+		files = append(files, GuestFile{Path: "/etc/imago/network", Content: []byte(in.network())})
 	}
 	if len(in.AuthorizedKeys) > 0 {
 		files = append(files, GuestFile{Path: "/root/.ssh/authorized_keys", Mode: 0o600,
@@ -140,22 +140,18 @@ func (in Instance) files() ([]GuestFile, error) {
 }
 
 func (in Instance) hosts() string {
-	s := "127.0.0.1 localhost\n::1 localhost\n"
+	s := "127.0.0.1 localhost\n"
 	if in.Address.IsValid() {
 		return s + in.Address.Addr().String() + " " + in.Hostname + "\n"
 	}
 	return s + "127.0.1.1 " + in.Hostname + "\n"
 }
 
+// network is what the images' imago-network service reads.
 func (in Instance) network() string {
-	match := "Name=eth0"
-	if in.MAC != nil {
-		match = "MACAddress=" + in.MAC.String()
-	}
-	s := "[Match]\n" + match + "\n\n[Network]\nAddress=" + in.Address.String() + "\n"
+	gateway := ""
 	if in.Gateway.IsValid() {
-		s += "Gateway=" + in.Gateway.String() + "\n"
+		gateway = in.Gateway.String()
 	}
-	// Duplicate address detection and router discovery would only make the boot wait.
-	return s + "LinkLocalAddressing=no\nIPv6AcceptRA=no\nLLMNR=no\nIPv6DuplicateAddressDetection=0\n"
+	return "address=" + in.Address.String() + "\ngateway=" + gateway + "\nmac=" + in.MAC.String() + "\n"
 }
