@@ -92,7 +92,9 @@ type process struct {
 	stdin  *os.File    // our end, nil when the step has no input
 	pipes  [2]*os.File // our ends of stdout and stderr
 	exited chan struct{}
-	pumps  sync.WaitGroup
+	// waitErr may be read once exited is closed.
+	waitErr error
+	pumps   sync.WaitGroup
 }
 
 func start(cmd *exec.Cmd, hasStdin bool) (*process, error) {
@@ -151,9 +153,8 @@ func feed(h *host, out *wire.Writer, stdin *os.File) {
 
 // wait waits for the end, whatever brings it.
 func (p *process) wait(h *host, req wire.Run) (wire.Result, error) {
-	var waitErr error
 	go func() {
-		waitErr = p.cmd.Wait()
+		p.waitErr = p.cmd.Wait()
 		close(p.exited)
 	}()
 	var limit <-chan time.Time
@@ -177,7 +178,7 @@ func (p *process) wait(h *host, req wire.Run) (wire.Result, error) {
 	if err := p.finishOutput(h); err != nil {
 		return res, err
 	}
-	return res, p.status(waitErr, &res)
+	return res, p.status(&res)
 }
 
 // finishOutput lets the pumps send what the step wrote before its end.
@@ -198,10 +199,16 @@ func (p *process) finishOutput(h *host) error {
 	}
 }
 
-func (p *process) status(waitErr error, res *wire.Result) error {
+func (p *process) status(res *wire.Result) error {
+	select {
+	case <-p.exited:
+	default: // killed, but stuck in the kernel
+		res.ExitCode, res.Signal = 128+int(syscall.SIGKILL), "KILLED"
+		return nil
+	}
 	var exit *exec.ExitError
-	if waitErr != nil && !errors.As(waitErr, &exit) {
-		return fmt.Errorf("wait for the step: %w", waitErr)
+	if p.waitErr != nil && !errors.As(p.waitErr, &exit) {
+		return fmt.Errorf("wait for the step: %w", p.waitErr)
 	}
 	ws, ok := p.cmd.ProcessState.Sys().(syscall.WaitStatus)
 	if !ok {
