@@ -109,7 +109,8 @@ func encrypted(x *libvirtxml.DomainDisk) bool {
 // chainDepth counts the images of a disk.
 func chainDepth(x *libvirtxml.DomainDisk) int {
 	n := 1
-	for b := x.BackingStore; b != nil && b.Source != nil; b = b.BackingStore {
+	// <backingStore/> without a format is the end; libvirtxml gives it an empty source.
+	for b := x.BackingStore; b != nil && b.Format != nil; b = b.BackingStore {
 		n++
 	}
 	return n

@@ -165,7 +165,7 @@ type guest struct {
 const diskSize = 32 << 20
 
 // startGuest boots a guest on the disks given.
-func startGuest(t *testing.T, conn *libvirt.Connect, name string, disks []libvirtxml.DomainDisk) *guest {
+func startGuest(t *testing.T, conn *libvirt.Connect, name string, disks []libvirtxml.DomainDisk, channels ...libvirtxml.DomainChannel) *guest {
 	t.Helper()
 	g := &guest{t: t, name: name, console: filepath.Join(os.Getenv(inNamespaces), name+".console")}
 	files := os.Getenv("IMAGO_TEST_GUEST")
@@ -179,8 +179,7 @@ func startGuest(t *testing.T, conn *libvirt.Connect, name string, disks []libvir
 			Disks:       disks,
 			Controllers: []libvirtxml.DomainController{{Type: "usb", Model: "none"}},
 			Serials:     []libvirtxml.DomainSerial{{Source: &libvirtxml.DomainChardevSource{File: &libvirtxml.DomainChardevSourceFile{Path: g.console}}}},
-			Channels: []libvirtxml.DomainChannel{{Source: &libvirtxml.DomainChardevSource{UNIX: &libvirtxml.DomainChardevSourceUNIX{}},
-				Target: &libvirtxml.DomainChannelTarget{VirtIO: &libvirtxml.DomainChannelTargetVirtIO{Name: agentChannel}}}},
+			Channels:    channels,
 		},
 	}
 	text, err := doc.Marshal()
@@ -190,6 +189,12 @@ func startGuest(t *testing.T, conn *libvirt.Connect, name string, disks []libvir
 	must(t, g.dom.Create())
 	t.Cleanup(g.remove)
 	return g
+}
+
+// withAgent is the port for the guest agent.
+func withAgent() libvirtxml.DomainChannel {
+	return libvirtxml.DomainChannel{Source: &libvirtxml.DomainChardevSource{UNIX: &libvirtxml.DomainChardevSourceUNIX{}},
+		Target: &libvirtxml.DomainChannelTarget{VirtIO: &libvirtxml.DomainChannelTargetVirtIO{Name: agentChannel}}}
 }
 
 func (g *guest) remove() {

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -40,6 +41,14 @@ func TestRealGuests(t *testing.T) {
 		return
 	}
 	w := newWorld(t)
+	if n, _ := strconv.Atoi(os.Getenv("IMAGO_STRESS")); n > 0 {
+		for i := range n {
+			if !t.Run(fmt.Sprintf("clone %d", i), func(t *testing.T) { testClone(t, w) }) {
+				return
+			}
+		}
+		return
+	}
 	for _, c := range []struct {
 		name string
 		test func(*testing.T, *world)
@@ -66,20 +75,20 @@ func newWorld(t *testing.T) *world {
 		run(t, "qemu-img", "create", "-q", "-f", "qcow2", vda, fmt.Sprint(diskSize))
 		run(t, "qemu-img", "create", "-q", "-f", "raw", vdb, fmt.Sprint(diskSize))
 		disks := []libvirtxml.DomainDisk{fileDisk("vda", vda, "qcow2"), fileDisk("vdb", vdb, "raw")}
-		if name == "one" {
+		var channels []libvirtxml.DomainChannel
+		if name == "one" { // the other one has no agent
+			channels = append(channels, withAgent())
 			data := filepath.Join(w.dir, name+"-c.raw")
 			run(t, "qemu-img", "create", "-q", "-f", "raw", data, "8M")
 			run(t, "mkfs.ext4", "-q", data)
 			disks = append(disks, fileDisk("vdc", data, "raw"))
-		} else {
-			disks = append(disks, libvirtxml.DomainDisk{})[:2]
 		}
-		w.guests = append(w.guests, startGuest(t, w.conn, name, disks))
+		w.guests = append(w.guests, startGuest(t, w.conn, name, disks, channels...))
 	}
-	w.guests[0].waitAgent()
 	for _, g := range w.guests {
 		g.waitCount(50)
 	}
+	w.guests[0].waitAgent()
 	return w
 }
 
@@ -285,7 +294,7 @@ func startClone(t *testing.T, w *world, set *Set, dir string) *guest {
 			BackingStore: &libvirtxml.DomainDiskBackingStore{}}
 		disks = append(disks, disk)
 	}
-	return startGuest(t, w.conn, "clone", disks)
+	return startGuest(t, w.conn, "clone", disks, withAgent())
 }
 
 // tmpfs mounts a small file system.
