@@ -96,7 +96,11 @@ func (s *Session) call(ctx context.Context, req wire.Request) (*call, error) {
 			return fmt.Errorf("start the agent in guest %q: %w", s.target.Name, err)
 		}
 		c.out = wire.NewWriter(stdin)
-		return c.out.SendJSON(wire.KindRequest, req)
+		err = c.out.SendJSON(wire.KindRequest, req)
+		if errors.Is(err, io.EOF) {
+			return nil // it has ended already; hello finds out why
+		}
+		return err
 	})
 	if err != nil {
 		return nil, err
@@ -157,7 +161,10 @@ func (c *call) next(ctx context.Context) (wire.Frame, error) {
 	select {
 	case f, ok := <-c.frames:
 		if !ok {
-			return wire.Frame{}, c.s.why(ctx, c.ended())
+			if err := c.s.why(ctx, c.readErr); err != c.readErr {
+				return wire.Frame{}, err
+			}
+			return wire.Frame{}, c.ended()
 		}
 		return f, nil
 	case <-ctx.Done():
@@ -184,23 +191,15 @@ func (c *call) answer(ctx context.Context, kinds ...wire.Kind) (wire.Frame, erro
 	return f, c.nonsense(f.Kind)
 }
 
-// settle gives a connection that has just broken the time to say so.
-const settle = 500 * time.Millisecond
-
 // ended explains a channel that ended without a result.
 func (c *call) ended() error {
-	select {
-	case <-c.s.done:
-		return c.s.Err()
-	case <-time.After(settle):
-	}
 	err := c.readErr
 	var garbage *wire.GarbageError
 	switch {
 	case errors.As(err, &garbage):
 		return fmt.Errorf("guest %q: %w: its first words were %q; a login shell that prints text (.bashrc) must be silent without a terminal",
 			c.s.target.Name, ErrNotAgent, Clean(string(garbage.Head)))
-	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+	case brokenOff(err):
 		return fmt.Errorf("guest %q: %w: it ended without a result; %s", c.s.target.Name, ErrNotAgent, orNothing(c.stderr.String()))
 	}
 	return fmt.Errorf("guest %q: %w: %w", c.s.target.Name, ErrNotAgent, err)

@@ -24,7 +24,7 @@ func (c *heardConn) Read(p []byte) (int, error) {
 
 // ticksPerStall is how often a silent connection is looked at before it is
 // given up.
-const ticksPerStall = 9
+const ticksPerStall = 10
 
 // watchSilence probes a quiet connection and calls lost after stall without a
 // single byte from the guest. It counts ticks, not the clock: a host that was

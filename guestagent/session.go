@@ -2,12 +2,16 @@ package guestagent
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"log/slog"
+	"net"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/pkg/sftp"
 	"golang.org/x/crypto/ssh"
 	"golang.org/x/sync/semaphore"
 )
@@ -151,6 +155,13 @@ func (s *Session) why(ctx context.Context, err error) error {
 	if err == nil {
 		return nil
 	}
+	if brokenOff(err) {
+		select {
+		case <-s.done:
+		case <-ctx.Done():
+		case <-time.After(settle):
+		}
+	}
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
@@ -158,6 +169,16 @@ func (s *Session) why(ctx context.Context, err error) error {
 		return lost
 	}
 	return err
+}
+
+// settle gives a connection that has just broken the time to say so: its
+// channels may notice first.
+const settle = 500 * time.Millisecond
+
+// brokenOff says whether err is how a channel notices a broken connection.
+func brokenOff(err error) bool {
+	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) ||
+		errors.Is(err, sftp.ErrSSHFxConnectionLost) || errors.Is(err, net.ErrClosed)
 }
 
 // spawn starts a goroutine that Close waits for; it does nothing and returns

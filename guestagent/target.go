@@ -12,7 +12,7 @@ import (
 
 // Limits that hold where a Target does not say otherwise.
 const (
-	defaultStall   = 9 * time.Second
+	defaultStall   = 8500 * time.Millisecond
 	defaultLease   = 30 * time.Second
 	defaultConnect = 60 * time.Second
 )
@@ -34,7 +34,8 @@ type Target struct {
 	// Nil means a plain dial from this process.
 	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
 	// Stall is how long the guest may send nothing at all, not even an answer
-	// to our probes, before the connection is given up. Zero means 9 s.
+	// to our probes, before the connection is given up. Zero means 8.5 s.
+	// Detection may take a tenth longer.
 	Stall time.Duration
 	// Lease is how long a step runs on in the guest when it hears nothing from
 	// us any more. Zero means 30 s.
