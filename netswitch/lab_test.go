@@ -95,7 +95,6 @@ type lab struct {
 
 var (
 	labVIP    = netip.MustParseAddr("198.51.100.1")
-	labClient = netip.MustParseAddr("198.51.100.7")
 	labServer = netip.MustParseAddr("10.20.0.10")
 )
 

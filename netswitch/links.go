@@ -1,12 +1,14 @@
 package netswitch
 
 import (
+	"context"
 	"crypto/sha256"
 	"errors"
 	"fmt"
 	"net"
 	"net/netip"
 	"os"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
@@ -235,6 +237,32 @@ func (u *Universe) linkBridge(h *netlink.Handle) error {
 		}
 	}
 	return setUp(h, ifUniverse)
+}
+
+// waitUp waits until the kernel has noticed the carrier of the links: before that
+// a bridge port forwards nothing.
+func waitUp(ctx context.Context, names ...string) error {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	tick := time.NewTicker(2 * time.Millisecond)
+	defer tick.Stop()
+	for _, name := range names {
+		for {
+			l, err := netlink.LinkByName(name)
+			if err != nil {
+				return fmt.Errorf("find link %q: %w", name, err)
+			}
+			if l.Attrs().OperState == netlink.OperUp {
+				break
+			}
+			select {
+			case <-ctx.Done():
+				return fmt.Errorf("link %q is %s: %w", name, l.Attrs().OperState, context.Cause(ctx))
+			case <-tick.C:
+			}
+		}
+	}
+	return nil
 }
 
 // removeLinks removes the host ends; their peers go with them.

@@ -185,10 +185,6 @@ const (
 	portDst = 2
 )
 
-func l4Port(offset uint32, port uint16) match {
-	return match{payload(expr.PayloadBaseTransportHeader, offset, 2, reg), cmp(expr.CmpOpEq, be16(port))}
-}
-
 func counter() match { return match{&expr.Counter{}} }
 func countIn(name string) match {
 	return match{&expr.Objref{Type: unix.NFT_OBJECT_COUNTER, Name: name}}

@@ -107,6 +107,7 @@ func OpenUniverse(ctx context.Context, spec UniverseSpec) (*Universe, error) {
 		{"set sysctls of", u.setSysctls},
 		{"seal", u.seal},
 		{"link", u.link},
+		{"wait for the links of", func() error { return waitUp(ctx, transitLink(spec.ID), bridgeLink(spec.ID)) }},
 	} {
 		if err := errors.Join(context.Cause(ctx), step.do()); err != nil {
 			h.Close()
