@@ -80,6 +80,7 @@ type Hold struct {
 	mu        sync.Mutex
 	started   time.Time
 	releasing bool
+	kept      bool // the deadline no longer ends the hold
 	cut       bool // nothing new may reach the old side
 	flows     map[flowKey]*flow
 	syns      map[flowKey]heldSYN
@@ -160,17 +161,21 @@ func (h *Hold) arm(ctx context.Context) (err error) {
 // findOpenFlows asks conntrack which connections were open before the rules were
 // there. The set is closed from now on: nobody new gets in.
 func (h *Hold) findOpenFlows() error {
-	known, err := openFlows(h.spec.Services)
+	known, err := knownFlows(h.spec.Services)
 	if err != nil {
 		return err
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for _, k := range known {
-		if h.flows[k.key] == nil {
-			f := newFlow(k.key, k.app, h.started)
+		f := h.flows[k.key]
+		if f == nil {
+			f = newFlow(k.key, k.app, h.started)
 			f.lastData = h.started.Add(-k.idle)
 			h.flows[k.key] = f
+		}
+		if k.closed && f.sync == syncUnknown {
+			f.phase, f.endedBefore = flowGone, true
 		}
 	}
 	return nil
@@ -188,6 +193,9 @@ func (h *Hold) tick(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-lease.C:
+			if !h.expire() {
+				continue
+			}
 			h.spec.Log.Warn("hold ends by its deadline", "after", h.spec.Deadline)
 			go h.end() // it waits for this goroutine
 			return

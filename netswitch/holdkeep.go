@@ -1,0 +1,26 @@
+package netswitch
+
+// Keep takes the deadline away for the moment of the flip: from here on only
+// Release ends the hold. It returns ErrHoldOver if the hold has ended already;
+// then clients are on the old side and the flip must not happen.
+func (h *Hold) Keep() error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.releasing {
+		return ErrHoldOver
+	}
+	h.kept = true
+	return nil
+}
+
+// expire marks the hold as ending, unless it is kept: one of Keep and the
+// deadline wins, never both.
+func (h *Hold) expire() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.kept {
+		return false
+	}
+	h.releasing = true
+	return true
+}
