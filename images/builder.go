@@ -20,8 +20,8 @@ import (
 // Instantiate makes the disk that a machine writes to.
 type Image struct {
 	Name        string
-	Disk        string // path of the raw disk: one ext4 file system, no partitions
-	Format      string // of Disk, always "raw"
+	Disk        string // path: one ext4 file system, no partitions
+	Format      string // of Disk: "qcow2", which is quicker to check than a sparse raw file
 	Kernel      string // path
 	Initrd      string // path
 	Cmdline     string // kernel parameters that fit the image
@@ -152,7 +152,7 @@ func (r *Recipe) products() []string {
 	return []string{diskFile, kernelFile, initrdFile}
 }
 
-func artifactFile(name string) string { return "artifact-" + name + ".tar" }
+func artifactFile(name string) string { return "artifact-" + name + ".tar.zst" }
 
 func (b *Builder) verifyUsed(ctx context.Context, p *plan) (map[string]error, error) {
 	var mu sync.Mutex
@@ -198,7 +198,7 @@ func (b *Builder) image(name string) (Image, error) {
 	}
 	img := Image{Name: name, RecipeHash: m.RecipeHash, VirtualSize: m.VirtualSize, Cmdline: m.Cmdline}
 	if d, ok := m.Files[diskFile]; ok {
-		img.Disk, img.Format, img.SHA256 = filepath.Join(dir, diskFile), "raw", d.SHA256
+		img.Disk, img.Format, img.SHA256 = filepath.Join(dir, diskFile), "qcow2", d.SHA256
 		img.Kernel, img.Initrd = filepath.Join(dir, kernelFile), filepath.Join(dir, initrdFile)
 	}
 	return img, nil

@@ -1,6 +1,7 @@
 package images
 
 import (
+	"bytes"
 	"context"
 	"encoding/hex"
 	"fmt"
@@ -18,7 +19,7 @@ func (j *job) makeDisk(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	disk := filepath.Join(j.out, diskFile)
+	disk := filepath.Join(j.tmp, "disk.raw")
 	if err := os.WriteFile(disk, nil, 0o644); err != nil {
 		return err
 	}
@@ -34,7 +35,20 @@ func (j *job) makeDisk(ctx context.Context) error {
 		"-d", j.root, disk); err != nil {
 		return err
 	}
+	if err := convertDisk(ctx, disk, "raw", filepath.Join(j.out, diskFile), "qcow2"); err != nil {
+		return err
+	}
 	return j.makeBoot(ctx)
+}
+
+// convertDisk copies a disk into another format; what is empty takes no room.
+func convertDisk(ctx context.Context, from, format, to, toFormat string) error {
+	var talk bytes.Buffer
+	err := runTool(ctx, nil, &talk, nil, "qemu-img", "convert", "-W", "-f", format, "-O", toFormat, from, to)
+	if err != nil {
+		return fmt.Errorf("%w: %s", err, bytes.TrimSpace(talk.Bytes()))
+	}
+	return nil
 }
 
 // uuidOf makes a stable UUID of a hash.

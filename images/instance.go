@@ -1,7 +1,6 @@
 package images
 
 import (
-	"bytes"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
@@ -71,9 +70,8 @@ func instantiate(ctx context.Context, img Image, tmp, dst string, in Instance) e
 		return err
 	}
 	disk := filepath.Join(tmp, "disk")
-	var out bytes.Buffer
-	if err := runTool(ctx, nil, &out, nil, "cp", "--reflink=auto", "--sparse=always", img.Disk, disk); err != nil {
-		return fmt.Errorf("%w: %s", err, out.String())
+	if err := convertDisk(ctx, img.Disk, img.Format, disk, "raw"); err != nil {
+		return err
 	}
 	if err := writeIntoDisk(ctx, disk, tmp, files); err != nil {
 		return err
@@ -81,8 +79,8 @@ func instantiate(ctx context.Context, img Image, tmp, dst string, in Instance) e
 	if in.Format == "qcow2" {
 		raw := disk
 		disk = filepath.Join(tmp, "disk.qcow2")
-		if err := runTool(ctx, nil, &out, nil, "qemu-img", "convert", "-f", "raw", "-O", "qcow2", raw, disk); err != nil {
-			return fmt.Errorf("%w: %s", err, out.String())
+		if err := convertDisk(ctx, raw, "raw", disk, "qcow2"); err != nil {
+			return err
 		}
 	}
 	return os.Rename(disk, dst)

@@ -17,10 +17,10 @@ import (
 // Names of the files of a built image, beside its artifacts.
 const (
 	manifestFile = "manifest.json"
-	diskFile     = "disk.raw"
+	diskFile     = "disk.qcow2"
 	kernelFile   = "vmlinuz"
 	initrdFile   = "initrd.img"
-	rootfsFile   = "rootfs.tar"
+	rootfsFile   = "rootfs.tar.zst"
 	logFile      = "build.log"
 )
 

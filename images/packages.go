@@ -2,7 +2,7 @@ package images
 
 import (
 	"context"
-	_ "embed"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -60,18 +60,30 @@ func (j *job) bootstrap(ctx context.Context) error {
 	if err := runTool(ctx, nil, j.log, env, "unshare", args...); err != nil {
 		return err
 	}
-	return j.keepDebs()
+	return errors.Join(j.dropExcluded(), j.keepDebs())
+}
+
+// dropExcluded removes what mmdebstrap unpacked before dpkg could exclude it.
+func (j *job) dropExcluded() error {
+	for _, pattern := range j.r.Exclude {
+		found, err := filepath.Glob(filepath.Join(j.root, pattern))
+		if err != nil {
+			return err
+		}
+		for _, p := range found {
+			if err := os.RemoveAll(p); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 func (j *job) writeSetup(dir string) error {
-	dpkg := dpkgConf
-	for _, p := range j.r.Exclude {
-		dpkg += "path-exclude=" + p + "\n"
-	}
 	for name, content := range map[string]string{
 		"etc/apt/apt.conf.d/90imago":      aptConf,
 		"etc/apt/preferences.d/90imago":   aptPreferences,
-		"etc/dpkg/dpkg.cfg.d/90imago":     dpkg,
+		"etc/dpkg/dpkg.cfg.d/90imago":     dpkgConf + j.r.pathFilter(),
 		"usr/sbin/policy-rc.d":            noServices,
 		"var/cache/apt/archives/partial/": "",
 	} {
@@ -92,6 +104,18 @@ func (j *job) writeSetup(dir string) error {
 	return os.Chmod(filepath.Join(dir, "usr/sbin/policy-rc.d"), 0o755)
 }
 
+// pathFilter is the dpkg configuration for Exclude and Include.
+func (r *Recipe) pathFilter() string {
+	var s strings.Builder
+	for _, p := range r.Exclude {
+		s.WriteString("path-exclude=" + p + "\n")
+	}
+	for _, p := range r.Include {
+		s.WriteString("path-include=" + p + "\n")
+	}
+	return s.String()
+}
+
 const installScript = `set -eu
 apt-get -q update
 apt-get -q -y install --no-install-recommends "$@"`
@@ -100,6 +124,10 @@ apt-get -q -y install --no-install-recommends "$@"`
 func (j *job) install(ctx context.Context) error {
 	policy := filepath.Join(j.root, "usr/sbin/policy-rc.d")
 	if err := os.WriteFile(policy, []byte(noServices), 0o755); err != nil {
+		return err
+	}
+	filter := filepath.Join(j.root, "etc/dpkg/dpkg.cfg.d", "91imago-"+strings.ReplaceAll(j.r.Name, ".", "-"))
+	if err := os.WriteFile(filter, []byte(j.r.pathFilter()), 0o644); err != nil {
 		return err
 	}
 	if err := j.offerDebs(); err != nil {

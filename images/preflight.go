@@ -47,13 +47,13 @@ func (e *SpaceError) Error() string {
 	return fmt.Sprintf("%s has %d MiB free, building the images needs %d MiB", e.Dir, e.Free>>20, e.Need>>20)
 }
 
-// bytesPerImage is room for a root file system, its tar and its disk at once.
-const bytesPerImage = 2560 << 20
+// bytesPerImage is room for an image in the cache and its share of what is being built.
+const bytesPerImage = 1 << 30
 
 // tools are the programs that builds run, with their packages.
 var tools = [][2]string{
 	{"mmdebstrap", "mmdebstrap"}, {"mke2fs", "e2fsprogs"}, {"unshare", "util-linux"}, {"mount", "mount"},
-	{"tar", "tar"}, {"chroot", "coreutils"}, {"ip", "iproute2"}, {"xz", "xz-utils"},
+	{"tar", "tar"}, {"chroot", "coreutils"}, {"ip", "iproute2"}, {"xz", "xz-utils"}, {"zstd", "zstd"}, {"qemu-img", "qemu-utils"},
 }
 
 // preflight refuses before anything is made.

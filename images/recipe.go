@@ -23,7 +23,8 @@ type Recipe struct {
 	Extra    []Source          `yaml:"extra,omitempty"`    // more suites, such as security updates
 	Layer    string            `yaml:"layer,omitempty"`    // recipe whose finished root file system is the start
 	Packages []string          `yaml:"packages,omitempty"` // installed without recommended packages
-	Exclude  []string          `yaml:"exclude,omitempty"`  // dpkg path-exclude patterns, for a recipe without Layer
+	Exclude  []string          `yaml:"exclude,omitempty"`  // dpkg path-exclude patterns for the packages of this recipe
+	Include  []string          `yaml:"include,omitempty"`  // exceptions from Exclude
 	Vars     map[string]string `yaml:"vars,omitempty"`     // for templates and, as environment, for scripts; inherited
 	Unpack   []Unpack          `yaml:"unpack,omitempty"`   // artifacts of other recipes
 	Files    []File            `yaml:"files,omitempty"`
@@ -153,8 +154,8 @@ func (r *Recipe) validate() error {
 	if r.Layer == "" && !nameShape.MatchString(r.Suite) {
 		fault("suite", "%q is not a suite, and there is no layer to take it from", r.Suite)
 	}
-	if r.Layer != "" && (len(r.Exclude) > 0 || len(r.Extra) > 0 || r.Mirror != "" || r.Suite != "") {
-		fault("layer", "suite, mirror, extra and exclude come from the layer and cannot be set beside it")
+	if r.Layer != "" && (len(r.Extra) > 0 || r.Mirror != "" || r.Suite != "") {
+		fault("layer", "suite, mirror and extra come from the layer and cannot be set beside it")
 	}
 	for i, p := range r.Packages {
 		if !packageShape.MatchString(p) {

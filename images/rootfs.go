@@ -30,7 +30,7 @@ func (j *job) untar(ctx context.Context, archive, dir string) error {
 		return err
 	}
 	return runTool(ctx, nil, j.log, nil, "tar", "-C", dir, "--numeric-owner", "-p",
-		"--xattrs", "--xattrs-include=security.capability", "-xf", archive)
+		"--xattrs", "--xattrs-include=security.capability", "--zstd", "-xf", archive)
 }
 
 // tar packs members of dir so that equal content gives equal bytes.
@@ -38,7 +38,7 @@ func (j *job) tar(ctx context.Context, archive, dir string, members ...string) e
 	args := []string{"-C", dir, "--numeric-owner", "--sort=name", "--format=posix",
 		"--pax-option=exthdr.name=%d/PaxHeaders/%f,delete=atime,delete=ctime",
 		"--xattrs", "--xattrs-include=security.capability",
-		"--clamp-mtime", "--mtime=@" + strconv.FormatInt(j.r.epoch(), 10), "-cf", archive, "--"}
+		"--use-compress-program=zstd -1 -q", "--clamp-mtime", "--mtime=@" + strconv.FormatInt(j.r.epoch(), 10), "-cf", archive, "--"}
 	return runTool(ctx, nil, j.log, nil, "tar", append(args, members...)...)
 }
 

@@ -6,5 +6,5 @@ import "embed"
 
 // FS has each recipe as NAME.yaml, and the files they name beside them.
 //
-//go:embed *.yaml base small
+//go:embed *.yaml base small wiki
 var FS embed.FS
