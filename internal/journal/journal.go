@@ -8,148 +8,158 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
-	"strconv"
-	"strings"
-	"syscall"
+	"sync"
 	"time"
 
-	_ "github.com/mattn/go-sqlite3" // the driver "sqlite3"
+	_ "github.com/mattn/go-sqlite3" // the database driver
 )
 
-// schemaVersion is stored in the file; a newer file is refused.
-const schemaVersion = 1
+const fileName = "journal.db"
 
-const schema = `
-CREATE TABLE runs (
-	id TEXT PRIMARY KEY, plan TEXT NOT NULL, plan_text TEXT NOT NULL, plan_sha256 TEXT NOT NULL,
-	versions TEXT NOT NULL, state TEXT NOT NULL, began TEXT NOT NULL, seq INTEGER NOT NULL UNIQUE
-) STRICT;
-CREATE TABLE phases (
-	id INTEGER PRIMARY KEY AUTOINCREMENT, run TEXT NOT NULL REFERENCES runs(id), phase TEXT NOT NULL,
-	began TEXT NOT NULL, seconds REAL, outcome TEXT NOT NULL, error TEXT NOT NULL DEFAULT ''
-) STRICT;
-CREATE TABLE resources (
-	id INTEGER PRIMARY KEY AUTOINCREMENT, run TEXT NOT NULL REFERENCES runs(id), kind TEXT NOT NULL,
-	name TEXT NOT NULL, state TEXT NOT NULL, UNIQUE (run, kind, name)
-) STRICT;
-CREATE TABLE evidence (
-	run TEXT NOT NULL REFERENCES runs(id), key TEXT NOT NULL, value TEXT NOT NULL, PRIMARY KEY (run, key)
-) STRICT;
-CREATE TABLE events (
-	id INTEGER PRIMARY KEY AUTOINCREMENT, run TEXT NOT NULL REFERENCES runs(id), at TEXT NOT NULL, text TEXT NOT NULL
-) STRICT;
-`
-
-var (
-	// ErrNoRun says that no run of the plan is under way.
-	ErrNoRun = errors.New("no run is under way")
-	// ErrLocked says that another process works on the state directory.
-	ErrLocked = errors.New("another imago is at work")
-	// ErrNewer says that the journal was written by a newer imago.
-	ErrNewer = errors.New("the journal was written by a newer imago")
-	// ErrNoEvidence says that nothing is stored under the key.
-	ErrNoEvidence = errors.New("no such evidence")
-)
-
-// Journal is an open journal. Safe for concurrent use.
+// Journal is an open journal. It is safe for use by several goroutines.
 type Journal struct {
-	dir string
-	db  *sql.DB
+	db       *sql.DB
+	dir      string
+	readOnly bool
+
+	mu   sync.Mutex
+	lock *Lock // held by this process, or nil
 }
 
-// Open opens the journal in dir and makes it if there is none. The directory
-// is closed to other users: the journal may hold parts of the plan.
+// Sentinels of opening and writing.
+var (
+	// ErrNone says that there is no journal in the directory.
+	ErrNone = errors.New("no journal")
+	// ErrExposed says that others than the owner can reach the directory.
+	ErrExposed = errors.New("directory is open to others")
+	// ErrNotLocked says that a write was asked for without the writer lock.
+	ErrNotLocked = errors.New("journal is not locked for writing")
+)
+
+// Open opens the journal in dir, making both (0700 and 0600) where they are missing and migrating an older one. It
+// refuses one that a newer imago wrote ([ErrNewer]) and a directory that others can reach ([ErrExposed]).
 func Open(ctx context.Context, dir string) (*Journal, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, fmt.Errorf("make the state directory: %w", err)
+		return nil, fmt.Errorf("make journal directory: %w", err)
 	}
-	path := filepath.Join(dir, "journal.sqlite")
-	// SQLite makes the file with the umask's mode; it must be closed from the start.
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
+	if err := private(dir); err != nil {
+		return nil, err
+	}
+	path := filepath.Join(dir, fileName)
+	// SQLite gives its side files the mode of the main one, which must therefore be right from the start.
+	file, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
-		return nil, fmt.Errorf("open the journal: %w", err)
+		return nil, fmt.Errorf("make journal: %w", err)
 	}
-	if err := f.Close(); err != nil {
-		return nil, fmt.Errorf("open the journal: %w", err)
+	if err := errors.Join(file.Chmod(0o600), file.Close()); err != nil {
+		return nil, fmt.Errorf("make journal private: %w", err)
 	}
-	dsn := "file:" + (&url.URL{Path: path}).EscapedPath() + "?_journal_mode=WAL&_synchronous=FULL&_busy_timeout=10000&_foreign_keys=1&_txlock=immediate"
-	db, err := sql.Open("sqlite3", dsn)
+	j, err := connect(path, "rw", false)
 	if err != nil {
-		return nil, fmt.Errorf("open the journal: %w", err)
+		return nil, err
 	}
-	j := &Journal{dir: dir, db: db}
-	if err := j.migrate(ctx); err != nil {
-		return nil, errors.Join(fmt.Errorf("open the journal %s: %w", path, err), db.Close())
+	if err := j.prepare(ctx); err != nil {
+		return nil, errors.Join(fmt.Errorf("open journal %q: %w", path, err), j.Close())
 	}
 	return j, nil
 }
 
-// migrate makes the tables of a new file.
-func (j *Journal) migrate(ctx context.Context) error {
-	return j.write(ctx, func(tx *sql.Tx) error {
-		var version int
-		if err := tx.QueryRowContext(ctx, "PRAGMA user_version").Scan(&version); err != nil {
-			return err
-		}
-		switch {
-		case version == schemaVersion:
-			return nil
-		case version > schemaVersion:
-			return fmt.Errorf("%w: its format is %d, this imago knows %d; use the newer one", ErrNewer, version, schemaVersion)
-		}
-		if _, err := tx.ExecContext(ctx, schema); err != nil {
-			return err
-		}
-		_, err := tx.ExecContext(ctx, "PRAGMA user_version = "+strconv.Itoa(schemaVersion))
-		return err
-	})
+// OpenReadOnly opens the journal in dir for reading while another process may write. With no journal it is [ErrNone].
+func OpenReadOnly(ctx context.Context, dir string) (*Journal, error) {
+	path := filepath.Join(dir, fileName)
+	if _, err := os.Stat(path); errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("%w in %q", ErrNone, dir)
+	} else if err != nil {
+		return nil, fmt.Errorf("look for journal: %w", err)
+	}
+	j, err := connect(path, "ro", true)
+	if err != nil {
+		return nil, err
+	}
+	version, err := versionOf(ctx, j.db)
+	if err == nil && version < schemaVersion {
+		err = fmt.Errorf("schema version %d is older than %d; run a verb that writes first", version, schemaVersion)
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("open journal %q: %w", path, err), j.Close())
+	}
+	return j, nil
 }
 
-// Close closes the file.
-func (j *Journal) Close() error { return j.db.Close() }
-
-// write runs f in one durable transaction.
-func (j *Journal) write(ctx context.Context, f func(*sql.Tx) error) error {
-	tx, err := j.db.BeginTx(ctx, nil)
+func private(dir string) error {
+	info, err := os.Stat(dir)
 	if err != nil {
-		return fmt.Errorf("write to the journal: %w", err)
+		return fmt.Errorf("look at journal directory: %w", err)
 	}
-	if err := f(tx); err != nil {
-		return errors.Join(err, tx.Rollback())
-	}
-	if err := tx.Commit(); err != nil {
-		return fmt.Errorf("write to the journal: %w", err)
+	if info.Mode().Perm()&0o077 != 0 {
+		return fmt.Errorf("journal directory %q has mode %04o, want 0700: %w", dir, info.Mode().Perm(), ErrExposed)
 	}
 	return nil
 }
 
-// exec runs one statement in a durable transaction.
-func (j *Journal) exec(ctx context.Context, query string, args ...any) error {
-	return j.write(ctx, func(tx *sql.Tx) error {
-		_, err := tx.ExecContext(ctx, query, args...)
-		return err
-	})
-}
-
-// Lock makes this process the only one that changes things. The lock ends with
-// the returned function or with the process.
-func (j *Journal) Lock(ctx context.Context) (func() error, error) {
-	path := filepath.Join(j.dir, "lock")
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
+func connect(path, mode string, readOnly bool) (*Journal, error) {
+	q := url.Values{"mode": {mode}, "_busy_timeout": {"10000"}, "_foreign_keys": {"on"}}
+	if !readOnly {
+		// FULL: an intent must survive a power cut, not only a crash of the process.
+		q.Set("_journal_mode", "WAL")
+		q.Set("_synchronous", "FULL")
+		q.Set("_txlock", "immediate")
+	}
+	dsn := (&url.URL{Scheme: "file", Opaque: (&url.URL{Path: path}).EscapedPath(), RawQuery: q.Encode()}).String()
+	db, err := sql.Open("sqlite3", dsn)
 	if err != nil {
-		return nil, fmt.Errorf("open the lock: %w", err)
+		return nil, fmt.Errorf("open journal %q: %w", path, err)
 	}
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		holder, _ := os.ReadFile(path)
-		return nil, errors.Join(fmt.Errorf("%w on %s (process %s): wait until it is done", ErrLocked, j.dir, strings.TrimSpace(string(holder))), f.Close())
-	}
-	if err := f.Truncate(0); err == nil {
-		_, err = f.WriteAt([]byte(strconv.Itoa(os.Getpid())+"\n"), 0)
-		if err != nil {
-			return nil, errors.Join(fmt.Errorf("write the lock: %w", err), f.Close())
-		}
-	}
-	return f.Close, nil
+	db.SetMaxOpenConns(4)
+	return &Journal{db: db, dir: filepath.Dir(path), readOnly: readOnly}, nil
 }
 
-func now() string { return time.Now().UTC().Format(time.RFC3339Nano) }
+// prepare checks the version before anything is written to a journal that may be newer.
+func (j *Journal) prepare(ctx context.Context) error {
+	if _, err := versionOf(ctx, j.db); err != nil {
+		return err
+	}
+	return migrate(ctx, j.db, migrations)
+}
+
+// Close releases the writer lock, if held, and closes the file.
+func (j *Journal) Close() error {
+	j.mu.Lock()
+	lock := j.lock
+	j.mu.Unlock()
+	var err error
+	if lock != nil {
+		err = lock.Unlock()
+	}
+	return errors.Join(err, j.db.Close())
+}
+
+// write runs one transaction that takes the next number of the sequence.
+func (j *Journal) write(ctx context.Context, what string, act func(tx *sql.Tx, seq int64) error) error {
+	j.mu.Lock()
+	locked := j.lock != nil
+	j.mu.Unlock()
+	if !locked {
+		return fmt.Errorf("%s: %w", what, ErrNotLocked)
+	}
+	tx, err := j.db.BeginTx(ctx, nil)
+	if err != nil {
+		return fmt.Errorf("%s: begin: %w", what, err)
+	}
+	defer tx.Rollback() //nolint:errcheck // after a commit there is nothing to roll back
+	var seq int64
+	if err := tx.QueryRowContext(ctx, "UPDATE sequence SET value = value + 1 RETURNING value").Scan(&seq); err != nil {
+		return fmt.Errorf("%s: number: %w", what, err)
+	}
+	if err := act(tx, seq); err != nil {
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	if err := tx.Commit(); err != nil {
+		return fmt.Errorf("%s: commit: %w", what, err)
+	}
+	return nil
+}
+
+func now() int64 { return time.Now().UnixNano() }
+
+func at(nanos int64) time.Time { return time.Unix(0, nanos) }

@@ -6,103 +6,131 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"time"
 )
 
-// Resource is something outside of the journal that imago makes: a domain, a
-// network, a file, a kernel table.
+// Kind is the sort of an outside resource.
+type Kind string
+
+// Kinds of resources: what a run may leave outside of its process.
+const (
+	KindDomain    Kind = "domain"
+	KindNetwork   Kind = "network"
+	KindNetNS     Kind = "netns"
+	KindLink      Kind = "link"
+	KindNFTTable  Kind = "nft-table"
+	KindVIPMap    Kind = "vip-map"
+	KindHold      Kind = "hold"
+	KindDirectory Kind = "directory"
+	KindFile      Kind = "file"
+	KindBackupJob Kind = "backup-job"
+	KindFreeze    Kind = "freeze"
+	KindProcess   Kind = "process"
+)
+
+// Status is how far a resource is.
+type Status string
+
+// Statuses. Intended may or may not exist: a crash may have come between the record and the act, so look before acting.
+const (
+	Intended Status = "intended"
+	Made     Status = "made"
+	Gone     Status = "gone"
+)
+
+// Resource is something outside of the process that must be removed, or be known to be gone.
 type Resource struct {
-	Kind string `json:"kind"`
-	Name string `json:"name"`
-	// Made is false as long as it is only intended: it may or may not be there.
-	Made bool `json:"made"`
+	ID, Run, Seq int64
+	Kind         Kind
+	// Name identifies it among its kind; Attrs is what else its remover needs.
+	Name    string
+	Attrs   map[string]string
+	Status  Status
+	Changed time.Time
 }
 
-const (
-	resourceIntended = "intended"
-	resourceMade     = "made"
-	resourceGone     = "gone"
-)
+// ErrNoResource says that there is no such resource, or not in a status from which it can go on.
+var ErrNoResource = errors.New("no such resource in a fitting status")
 
-// Intend writes a resource down before it is made. When it returns, the entry
-// is on disk. A resource that is gone may be intended again.
-func (j *Journal) Intend(ctx context.Context, run string, r Resource) (int64, error) {
+// Intend records a resource before it is made and gives its id. When it returns without error, the record is on disk.
+func (j *Journal) Intend(ctx context.Context, run int64, r Resource) (int64, error) {
+	what := fmt.Sprintf("intend %s %q", r.Kind, r.Name)
+	if r.Attrs == nil {
+		r.Attrs = map[string]string{}
+	}
+	attrs, err := json.Marshal(r.Attrs)
+	if err != nil {
+		return 0, fmt.Errorf("%s: encode attributes: %w", what, err)
+	}
 	var id int64
-	err := j.write(ctx, func(tx *sql.Tx) error {
-		// The row is made anew, so that its id tells the order of making.
-		if _, err := tx.ExecContext(ctx, "DELETE FROM resources WHERE run = ? AND kind = ? AND name = ? AND state = ?", run, r.Kind, r.Name, resourceGone); err != nil {
+	err = j.write(ctx, what, func(tx *sql.Tx, seq int64) error {
+		result, err := tx.ExecContext(ctx, `INSERT INTO resources (run, seq, kind, name, attrs, status, changed) VALUES (?, ?, ?, ?, ?, ?, ?)`,
+			run, seq, r.Kind, r.Name, string(attrs), Intended, now())
+		if err != nil {
 			return err
 		}
-		return tx.QueryRowContext(ctx, `INSERT INTO resources (run, kind, name, state) VALUES (?, ?, ?, ?)
-			ON CONFLICT (run, kind, name) DO UPDATE SET state = state RETURNING id`, run, r.Kind, r.Name, resourceIntended).Scan(&id)
+		id, err = result.LastInsertId()
+		return err
 	})
-	if err != nil {
-		return 0, fmt.Errorf("write down %s %s: %w", r.Kind, r.Name, err)
-	}
-	return id, nil
+	return id, err
 }
 
-// Made says that the resource is there now.
+// Made records that an intended resource exists.
 func (j *Journal) Made(ctx context.Context, id int64) error {
-	if err := j.exec(ctx, "UPDATE resources SET state = ? WHERE id = ?", resourceMade, id); err != nil {
-		return fmt.Errorf("write down that a resource was made: %w", err)
-	}
-	return nil
+	return j.become(ctx, id, Made, Intended)
 }
 
-// GoneByName says that the resource was removed, or was seen not to be there.
-func (j *Journal) GoneByName(ctx context.Context, run, kind, name string) error {
-	if err := j.exec(ctx, "UPDATE resources SET state = ? WHERE run = ? AND kind = ? AND name = ?", resourceGone, run, kind, name); err != nil {
-		return fmt.Errorf("write down that %s %s is gone: %w", kind, name, err)
-	}
-	return nil
+// Gone records that a resource does not exist, whether it was removed or never made. A second time changes nothing.
+func (j *Journal) Gone(ctx context.Context, id int64) error {
+	return j.become(ctx, id, Gone, Intended, Made, Gone)
 }
 
-// Resources lists what is or may be there, the latest first: the order in
-// which to remove it.
-func (j *Journal) Resources(ctx context.Context, run string) ([]Resource, error) {
-	rows, err := j.db.QueryContext(ctx, "SELECT kind, name, state FROM resources WHERE run = ? AND state <> ? ORDER BY id DESC", run, resourceGone)
+// Amend sets attributes of a resource that became known after it was made, such as a process id.
+func (j *Journal) Amend(ctx context.Context, id int64, attrs map[string]string) error {
+	patch, err := json.Marshal(attrs)
 	if err != nil {
-		return nil, fmt.Errorf("read resources: %w", err)
+		return fmt.Errorf("amend resource %d: encode attributes: %w", id, err)
 	}
-	defer rows.Close()
-	var out []Resource
-	for rows.Next() {
-		var r Resource
-		var state string
-		if err := rows.Scan(&r.Kind, &r.Name, &state); err != nil {
-			return nil, fmt.Errorf("read resources: %w", err)
+	return j.write(ctx, fmt.Sprintf("amend resource %d", id), func(tx *sql.Tx, _ int64) error {
+		result, err := tx.ExecContext(ctx, "UPDATE resources SET attrs = json_patch(attrs, ?), changed = ? WHERE id = ?", string(patch), now(), id)
+		return oneRow(result, err, ErrNoResource)
+	})
+}
+
+func (j *Journal) become(ctx context.Context, id int64, to Status, from ...Status) error {
+	return j.write(ctx, fmt.Sprintf("resource %d is %s", id, to), func(tx *sql.Tx, _ int64) error {
+		may, err := json.Marshal(from)
+		if err != nil {
+			return err
 		}
-		r.Made = state == resourceMade
-		out = append(out, r)
-	}
-	return out, rows.Err()
+		result, err := tx.ExecContext(ctx, `UPDATE resources SET status = ?, changed = ?
+			WHERE id = ? AND status IN (SELECT value FROM json_each(?))`, to, now(), id, string(may))
+		return oneRow(result, err, ErrNoResource)
+	})
 }
 
-// Put stores a piece of evidence, replacing an earlier one of the same key.
-func (j *Journal) Put(ctx context.Context, run, key string, value any) error {
-	raw, err := json.Marshal(value)
-	if err != nil {
-		return fmt.Errorf("encode evidence %q: %w", key, err)
-	}
-	if err := j.exec(ctx, `INSERT INTO evidence (run, key, value) VALUES (?, ?, ?)
-		ON CONFLICT (run, key) DO UPDATE SET value = excluded.value`, run, key, string(raw)); err != nil {
-		return fmt.Errorf("store evidence %q: %w", key, err)
-	}
-	return nil
+const resourceColumns = "SELECT id, run, seq, kind, name, attrs, status, changed FROM resources WHERE run = ? "
+
+// Standing gives the resources of a run that are not known to be gone, the last one first: the order of removal.
+func (j *Journal) Standing(ctx context.Context, run int64) ([]Resource, error) {
+	return list(ctx, j.db, fmt.Sprintf("list standing resources of run %d", run), scanResource, resourceColumns+"AND status <> 'gone' ORDER BY seq DESC", run)
 }
 
-// Get reads a piece of evidence into value, or returns ErrNoEvidence.
-func (j *Journal) Get(ctx context.Context, run, key string, value any) error {
-	var raw string
-	err := j.db.QueryRowContext(ctx, "SELECT value FROM evidence WHERE run = ? AND key = ?", run, key).Scan(&raw)
-	if errors.Is(err, sql.ErrNoRows) {
-		return fmt.Errorf("%q: %w", key, ErrNoEvidence)
+// Resources gives all resources that a run ever had, the first one first.
+func (j *Journal) Resources(ctx context.Context, run int64) ([]Resource, error) {
+	return list(ctx, j.db, fmt.Sprintf("list resources of run %d", run), scanResource, resourceColumns+"ORDER BY seq", run)
+}
+
+func scanResource(row row) (Resource, error) {
+	var r Resource
+	var attrs string
+	var changed int64
+	if err := row.Scan(&r.ID, &r.Run, &r.Seq, &r.Kind, &r.Name, &attrs, &r.Status, &changed); err != nil {
+		return Resource{}, err
 	}
-	if err != nil {
-		return fmt.Errorf("read evidence %q: %w", key, err)
+	if err := json.Unmarshal([]byte(attrs), &r.Attrs); err != nil {
+		return Resource{}, fmt.Errorf("decode attributes of %s %q: %w", r.Kind, r.Name, err)
 	}
-	if err := json.Unmarshal([]byte(raw), value); err != nil {
-		return fmt.Errorf("read evidence %q: %w", key, err)
-	}
-	return nil
+	r.Changed = at(changed)
+	return r, nil
 }

@@ -6,172 +6,142 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 )
 
-// Run is one upgrade, from its first check to its end.
+// Run is one upgrade, as the journal has it.
 type Run struct {
-	ID         string            `json:"id"`
-	Plan       string            `json:"plan"`
-	PlanText   string            `json:"-"`
-	PlanSHA256 string            `json:"plan_sha256"`
-	Versions   map[string]string `json:"versions"`
-	State      State             `json:"state"`
-	Began      time.Time         `json:"began"`
+	ID    int64
+	Name  string
+	State State
+	// Reason says why the run is in its state, in words; may be empty.
+	Reason string
+	// Plan is the text of the plan file, PlanSHA256 its hash in hex.
+	Plan, PlanSHA256 string
+	// Versions names the programs that took part: imago, libvirt, qemu, kernel.
+	Versions map[string]string
+	Began    time.Time
+	Changed  time.Time
 }
 
-// NewRun is what a run begins with.
-type NewRun struct {
-	ID, Plan, PlanText, PlanSHA256 string
-	Versions                       map[string]string
-}
-
-// Begin starts a run. The plan must have no run under way.
-func (j *Journal) Begin(ctx context.Context, n NewRun) (*Run, error) {
-	if r, err := j.Current(ctx, n.Plan); !errors.Is(err, ErrNoRun) {
-		if err == nil {
-			err = fmt.Errorf("run %s of plan %q is under way (%s)", r.ID, n.Plan, r.State)
-		}
-		return nil, err
-	}
-	versions, err := json.Marshal(n.Versions)
-	if err != nil {
-		return nil, err
-	}
-	// The order of runs is the sequence, never the clock.
-	err = j.exec(ctx, `INSERT INTO runs (id, plan, plan_text, plan_sha256, versions, state, began, seq)
-		VALUES (?, ?, ?, ?, ?, ?, ?, (SELECT COALESCE(MAX(seq), 0) + 1 FROM runs))`,
-		n.ID, n.Plan, n.PlanText, n.PlanSHA256, string(versions), StateNew.String(), now())
-	if err != nil {
-		return nil, fmt.Errorf("begin run %s: %w", n.ID, err)
-	}
-	return j.Last(ctx, n.Plan)
-}
-
-// Current is the plan's run that is under way, or ErrNoRun.
-func (j *Journal) Current(ctx context.Context, plan string) (*Run, error) {
-	r, err := j.Last(ctx, plan)
-	if err == nil && r.State.Over() {
-		return nil, fmt.Errorf("plan %q: %w: run %s is %s", plan, ErrNoRun, r.ID, r.State)
-	}
-	return r, err
-}
-
-// Last is the plan's latest run, also when it has ended, or ErrNoRun.
-func (j *Journal) Last(ctx context.Context, plan string) (*Run, error) {
-	var r Run
-	var versions, state, began string
-	err := j.db.QueryRowContext(ctx, `SELECT id, plan, plan_text, plan_sha256, versions, state, began
-		FROM runs WHERE plan = ? ORDER BY seq DESC LIMIT 1`, plan).
-		Scan(&r.ID, &r.Plan, &r.PlanText, &r.PlanSHA256, &versions, &state, &began)
-	if errors.Is(err, sql.ErrNoRows) {
-		return nil, fmt.Errorf("plan %q: %w", plan, ErrNoRun)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("read the latest run: %w", err)
-	}
-	if r.State, err = parseState(state); err != nil {
-		return nil, err
-	}
-	if r.Began, err = time.Parse(time.RFC3339Nano, began); err != nil {
-		return nil, fmt.Errorf("read the latest run: %w", err)
-	}
-	return &r, json.Unmarshal([]byte(versions), &r.Versions)
-}
-
-// Outcomes of a phase.
-const (
-	OutcomeRunning = "running" // or its process died
-	OutcomeDone    = "done"
-	OutcomeFailed  = "failed"
+// Sentinels of runs.
+var (
+	// ErrNoRun says that there is no such run.
+	ErrNoRun = errors.New("no such run")
+	// ErrRunLives says that a run of the same name is not over yet.
+	ErrRunLives = errors.New("a run of this name is not over")
 )
 
-// PhaseRecord is one execution of a phase.
-type PhaseRecord struct {
-	Phase   Phase     `json:"name"`
-	Began   time.Time `json:"started"`
-	Seconds float64   `json:"seconds"`
-	Outcome string    `json:"outcome"`
-	Error   string    `json:"error,omitempty"`
-
-	id int64
-}
-
-// StartPhase writes down that a phase begins, if the run's state allows it;
-// else it returns a *TransitionError.
-func (j *Journal) StartPhase(ctx context.Context, r *Run, p Phase) (*PhaseRecord, error) {
-	st, ok := steps[p]
-	if !ok {
-		return nil, fmt.Errorf("unknown phase %q", p)
+// Begin records a new run. While one of the same name is not over, it is [ErrRunLives].
+func (j *Journal) Begin(ctx context.Context, name, plan, planSHA256 string, versions map[string]string) (Run, error) {
+	text, err := json.Marshal(versions)
+	if err != nil {
+		return Run{}, fmt.Errorf("begin run %q: encode versions: %w", name, err)
 	}
-	if !slices.Contains(st.from, r.State) {
-		return nil, &TransitionError{p, r.State, st.from}
-	}
-	rec := &PhaseRecord{Phase: p, Began: time.Now(), Outcome: OutcomeRunning}
-	return rec, j.write(ctx, func(tx *sql.Tx) error {
-		res, err := tx.ExecContext(ctx, "INSERT INTO phases (run, phase, began, outcome) VALUES (?, ?, ?, ?)",
-			r.ID, string(p), rec.Began.UTC().Format(time.RFC3339Nano), OutcomeRunning)
-		if err != nil {
-			return fmt.Errorf("start phase %s: %w", p, err)
-		}
-		rec.id, err = res.LastInsertId()
-		return err
-	})
-}
-
-// EndPhase writes down how the phase ended. If it ended well the run's state
-// moves on, in the same transaction.
-func (j *Journal) EndPhase(ctx context.Context, r *Run, rec *PhaseRecord, phaseErr error) error {
-	rec.Seconds = time.Since(rec.Began).Seconds() // monotonic
-	rec.Outcome = OutcomeDone
-	state := next(rec.Phase, r.State)
-	if phaseErr != nil {
-		rec.Outcome, rec.Error, state = OutcomeFailed, phaseErr.Error(), r.State
-	}
-	err := j.write(ctx, func(tx *sql.Tx) error {
-		if _, err := tx.ExecContext(ctx, "UPDATE phases SET seconds = ?, outcome = ?, error = ? WHERE id = ?",
-			rec.Seconds, rec.Outcome, rec.Error, rec.id); err != nil {
+	var id int64
+	err = j.write(ctx, fmt.Sprintf("begin run %q", name), func(tx *sql.Tx, seq int64) error {
+		if _, err := liveRun(ctx, tx, name); err == nil {
+			return ErrRunLives
+		} else if !errors.Is(err, ErrNoRun) {
 			return err
 		}
-		_, err := tx.ExecContext(ctx, "UPDATE runs SET state = ? WHERE id = ?", state.String(), r.ID)
+		t := now()
+		result, err := tx.ExecContext(ctx, `INSERT INTO runs (seq, name, state, reason, plan, plan_sha256, versions, began, changed)
+			VALUES (?, ?, ?, '', ?, ?, ?, ?, ?)`, seq, name, New.String(), plan, planSHA256, string(text), t, t)
+		if err != nil {
+			return err
+		}
+		id, err = result.LastInsertId()
 		return err
 	})
 	if err != nil {
-		return fmt.Errorf("end phase %s: %w", rec.Phase, err)
+		return Run{}, err
 	}
-	r.State = state
-	return nil
+	return j.Run(ctx, id)
 }
 
-// SetState writes the run's state, in the middle of a phase: the switch counts
-// from the moment of the flip, whatever comes after it.
-func (j *Journal) SetState(ctx context.Context, r *Run, s State) error {
-	if err := j.exec(ctx, "UPDATE runs SET state = ? WHERE id = ?", s.String(), r.ID); err != nil {
-		return fmt.Errorf("write the run's state: %w", err)
-	}
-	r.State = s
-	return nil
+// Transition moves a run to a state, with the reason in words. What may not follow is [ErrTransition].
+func (j *Journal) Transition(ctx context.Context, run int64, to State, reason string) error {
+	what := fmt.Sprintf("move run %d to %s", run, to)
+	return j.write(ctx, what, func(tx *sql.Tx, seq int64) error {
+		var from State
+		if err := tx.QueryRowContext(ctx, "SELECT state FROM runs WHERE id = ?", run).Scan(textOf(&from)); err != nil {
+			return noRun(err)
+		}
+		if !from.CanBecome(to) {
+			return fmt.Errorf("from %s: %w", from, ErrTransition)
+		}
+		if _, err := tx.ExecContext(ctx, "UPDATE runs SET state = ?, reason = ?, changed = ? WHERE id = ?", to.String(), reason, now(), run); err != nil {
+			return err
+		}
+		body, err := json.Marshal(map[string]string{"from": from.String(), "to": to.String(), "reason": reason})
+		if err != nil {
+			return err
+		}
+		return insertEvent(ctx, tx, seq, run, "state", body)
+	})
 }
 
-// Phases lists the run's phases in the order in which they began.
-func (j *Journal) Phases(ctx context.Context, run string) ([]PhaseRecord, error) {
-	rows, err := j.db.QueryContext(ctx, "SELECT id, phase, began, COALESCE(seconds, 0), outcome, error FROM phases WHERE run = ? ORDER BY id", run)
+const runColumns = "SELECT id, name, state, reason, plan, plan_sha256, versions, began, changed FROM runs "
+
+// Current gives the run of that name that is not over. With none it is [ErrNoRun].
+func (j *Journal) Current(ctx context.Context, name string) (Run, error) {
+	run, err := liveRun(ctx, j.db, name)
 	if err != nil {
-		return nil, fmt.Errorf("read phases: %w", err)
+		return Run{}, fmt.Errorf("find run %q: %w", name, err)
 	}
-	defer rows.Close()
-	var out []PhaseRecord
-	for rows.Next() {
-		var p PhaseRecord
-		var began string
-		if err := rows.Scan(&p.id, &p.Phase, &began, &p.Seconds, &p.Outcome, &p.Error); err != nil {
-			return nil, fmt.Errorf("read phases: %w", err)
-		}
-		if p.Began, err = time.Parse(time.RFC3339Nano, began); err != nil {
-			return nil, fmt.Errorf("read phases: %w", err)
-		}
-		out = append(out, p)
+	return run, nil
+}
+
+// Latest gives the newest run of that name, over or not. With none it is [ErrNoRun].
+func (j *Journal) Latest(ctx context.Context, name string) (Run, error) {
+	run, err := scanRun(j.db.QueryRowContext(ctx, runColumns+"WHERE name = ? ORDER BY seq DESC LIMIT 1", name))
+	if err != nil {
+		return Run{}, fmt.Errorf("find run %q: %w", name, err)
 	}
-	return out, rows.Err()
+	return run, nil
+}
+
+// Run gives a run by its id.
+func (j *Journal) Run(ctx context.Context, id int64) (Run, error) {
+	run, err := scanRun(j.db.QueryRowContext(ctx, runColumns+"WHERE id = ?", id))
+	if err != nil {
+		return Run{}, fmt.Errorf("read run %d: %w", id, err)
+	}
+	return run, nil
+}
+
+// Runs gives all runs, oldest first.
+func (j *Journal) Runs(ctx context.Context) ([]Run, error) {
+	return list(ctx, j.db, "list runs", scanRun, runColumns+"ORDER BY seq")
+}
+
+type querier interface {
+	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
+}
+
+func liveRun(ctx context.Context, q querier, name string) (Run, error) {
+	return scanRun(q.QueryRowContext(ctx, runColumns+"WHERE name = ? AND state NOT IN ('finalized', 'aborted')", name))
+}
+
+func scanRun(row row) (Run, error) {
+	var r Run
+	var versions string
+	var began, changed int64
+	err := row.Scan(&r.ID, &r.Name, textOf(&r.State), &r.Reason, &r.Plan, &r.PlanSHA256, &versions, &began, &changed)
+	if err != nil {
+		return Run{}, noRun(err)
+	}
+	if err := json.Unmarshal([]byte(versions), &r.Versions); err != nil {
+		return Run{}, fmt.Errorf("decode versions: %w", err)
+	}
+	r.Began, r.Changed = at(began), at(changed)
+	return r, nil
+}
+
+func noRun(err error) error {
+	if errors.Is(err, sql.ErrNoRows) {
+		return ErrNoRun
+	}
+	return err
 }

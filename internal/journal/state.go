@@ -1,101 +1,106 @@
 package journal
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 )
 
-// State is how far a run has come. The order of the constants is part of the
-// meaning: After compares them, and the journal file stores their names.
+// State is how far a run is. The order is the order of an upgrade that goes well, then the ways out; it is pinned by a
+// test, because "before the switch" is decided by comparing.
 type State int
 
-// The states of a run, in the order of an upgrade that goes well; the ways
-// back follow.
+// The states of a run. An -ing state is left for the settled state it leads to, or back to the one before it when its
+// work was undone.
+//
+//	new → checked → cloning → cloned → converting → converted → testing → tested → switching → switched → finalizing → finalized
+//	                                                                         ↑         │           │ ↑
+//	                                                                         └─────────┘           ↓ │
+//	                                                                  (hold given up)         rolling-back → rolled-back
+//
+// Everything before switched, and rolled-back, may go to aborting → aborted. From switched on nothing is undone on its
+// own: only rollback leads back.
 const (
-	StateNew State = iota
-	StateChecked
-	StateCloned
-	StateConverted
-	StateTested
-	StateSwitched // from here on nothing is undone without being asked
-	StateFinalized
-	StateRolledBack
-	StateAborted
+	New State = iota + 1
+	Checked
+	Cloning
+	Cloned
+	Converting
+	Converted
+	Testing
+	Tested
+	Switching
+	Switched
+	RollingBack
+	RolledBack
+	Finalizing
+	Finalized
+	Aborting
+	Aborted
+	Failed
 )
 
-var stateNames = []string{"new", "checked", "cloned", "converted", "tested", "switched", "finalized", "rolled-back", "aborted"}
-
-func (s State) String() string {
-	if s < 0 || int(s) >= len(stateNames) {
-		return fmt.Sprintf("state(%d)", int(s))
-	}
-	return stateNames[s]
+var stateNames = map[State]string{
+	New: "new", Checked: "checked", Cloning: "cloning", Cloned: "cloned", Converting: "converting", Converted: "converted",
+	Testing: "testing", Tested: "tested", Switching: "switching", Switched: "switched", RollingBack: "rolling-back",
+	RolledBack: "rolled-back", Finalizing: "finalizing", Finalized: "finalized", Aborting: "aborting", Aborted: "aborted",
+	Failed: "failed",
 }
 
-// MarshalText writes the state's name.
+// next has the legal transitions. An -ing state may be entered again by a process that resumes after a crash.
+var next = map[State][]State{
+	New:        {Checked, Aborting, Failed},
+	Checked:    {Checked, Cloning, Aborting, Failed},
+	Cloning:    {Cloning, Cloned, Checked, Aborting, Failed},
+	Cloned:     {Converting, Aborting, Failed},
+	Converting: {Converting, Converted, Cloned, Aborting, Failed},
+	Converted:  {Converting, Testing, Aborting, Failed},
+	Testing:    {Testing, Tested, Converted, Aborting, Failed},
+	Tested:     {Testing, Converting, Switching, Aborting, Failed},
+	// Back to tested: the hold was given up and clients are on the old version. Failed: the truth is not known.
+	Switching: {Switching, Switched, Tested, Aborting, Failed},
+	Switched:  {RollingBack, Finalizing},
+	// Back to switched: the map still leads to the new version.
+	RollingBack: {RollingBack, RolledBack, Switched},
+	RolledBack:  {Converting, Switching, Aborting},
+	Finalizing:  {Finalizing, Finalized, Switched},
+	Finalized:   nil,
+	Aborting:    {Aborting, Aborted, Failed},
+	Aborted:     nil,
+	// A failed run keeps everything for a person: remove it, or lead clients back first when the switch was ambiguous.
+	Failed: {Aborting, RollingBack},
+}
+
+// ErrTransition says that a state may not follow another.
+var ErrTransition = errors.New("illegal transition")
+
+// String gives the state's name, as status and journal write it.
+func (s State) String() string {
+	if name, ok := stateNames[s]; ok {
+		return name
+	}
+	return fmt.Sprintf("state %d", int(s))
+}
+
+// MarshalText writes the name.
 func (s State) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
-// After tells whether s comes later than t on the way of an upgrade.
-func (s State) After(t State) bool { return s > t }
-
-// Over tells whether the run has ended and another may begin.
-func (s State) Over() bool { return s == StateFinalized || s == StateAborted }
-
-func parseState(name string) (State, error) {
-	i := slices.Index(stateNames, name)
-	if i < 0 {
-		return 0, fmt.Errorf("unknown state %q in the journal: it was written by a newer imago", name)
+// UnmarshalText reads a name.
+func (s *State) UnmarshalText(text []byte) error {
+	for state, name := range stateNames {
+		if name == string(text) {
+			*s = state
+			return nil
+		}
 	}
-	return State(i), nil
+	return fmt.Errorf("unknown state %q", text)
 }
 
-// Phase is one part of an upgrade; each verb of the command is one.
-type Phase string
+// CanBecome reports whether to may follow s.
+func (s State) CanBecome(to State) bool { return slices.Contains(next[s], to) }
 
-// The phases.
-const (
-	PhaseCheck    Phase = "check"
-	PhaseClone    Phase = "clone"
-	PhaseConvert  Phase = "convert"
-	PhaseTest     Phase = "test"
-	PhaseSwitch   Phase = "switch"
-	PhaseRollback Phase = "rollback"
-	PhaseFinalize Phase = "finalize"
-	PhaseAbort    Phase = "abort"
-)
+// Terminal reports whether a run in this state is over for good, so that another of its name may begin.
+func (s State) Terminal() bool { return s == Finalized || s == Aborted }
 
-// step says from which states a phase may start, and where it leads.
-type step struct {
-	from []State
-	to   State
-}
-
-var steps = map[Phase]step{
-	PhaseCheck:    {[]State{StateNew, StateChecked, StateCloned, StateConverted, StateTested}, StateChecked},
-	PhaseClone:    {[]State{StateNew, StateChecked}, StateCloned},
-	PhaseConvert:  {[]State{StateCloned, StateConverted, StateTested}, StateConverted},
-	PhaseTest:     {[]State{StateConverted, StateTested}, StateTested},
-	PhaseSwitch:   {[]State{StateTested, StateRolledBack}, StateSwitched},
-	PhaseRollback: {[]State{StateSwitched}, StateRolledBack},
-	PhaseFinalize: {[]State{StateSwitched}, StateFinalized},
-	PhaseAbort:    {[]State{StateNew, StateChecked, StateCloned, StateConverted, StateTested, StateRolledBack}, StateAborted},
-}
-
-// TransitionError says that a phase cannot start in the run's state.
-type TransitionError struct {
-	Phase Phase
-	State State
-	From  []State
-}
-
-func (e *TransitionError) Error() string {
-	return fmt.Sprintf("the upgrade is %s, and %s needs it to be one of %v", e.State, e.Phase, e.From)
-}
-
-// next is the state after a phase ended well. A check never takes a run back.
-func next(p Phase, s State) State {
-	if to := steps[p].to; p != PhaseCheck || to.After(s) {
-		return to
-	}
-	return s
-}
+// BeforeSwitch reports whether clients are certainly on the old version and an error may undo on its own.
+func (s State) BeforeSwitch() bool { return s < Switching }
