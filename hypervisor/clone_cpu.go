@@ -16,23 +16,30 @@ func rewriteType(dom *libvirtxml.Domain, spec CloneSpec) {
 	if spec.Type != TypeQEMU {
 		return
 	}
-	model := spec.CPUModel
-	if model == "" {
-		model = TCGModel
-	}
-	emulatedCPU(dom, model)
+	emulatedCPU(dom, spec.CPUModel)
 	dropKVMFeatures(dom)
 }
 
 // emulatedCPU replaces a host CPU, which TCG cannot give, by a named model;
 // sockets, cores, threads and NUMA cells stay.
 func emulatedCPU(dom *libvirtxml.Domain, model string) {
-	cpu := &libvirtxml.DomainCPU{Mode: "custom", Match: "exact", Check: "none",
-		Model: &libvirtxml.DomainCPUModel{Value: model, Fallback: "allow"}}
+	cpu := tcgCPU(model)
 	if dom.CPU != nil {
 		cpu.Topology, cpu.Numa = dom.CPU.Topology, dom.CPU.Numa
 	}
 	dom.CPU = cpu
+}
+
+// tcgCPU is a CPU for software emulation; an empty model means [TCGModel].
+func tcgCPU(model string) *libvirtxml.DomainCPU {
+	switch model {
+	case "":
+		model = TCGModel
+	case "max":
+		return &libvirtxml.DomainCPU{Mode: "maximum", Check: "none"} // libvirt's name for it
+	}
+	return &libvirtxml.DomainCPU{Mode: "custom", Match: "exact", Check: "none",
+		Model: &libvirtxml.DomainCPUModel{Value: model, Fallback: "allow"}}
 }
 
 func dropKVMFeatures(dom *libvirtxml.Domain) {

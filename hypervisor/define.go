@@ -37,7 +37,7 @@ func (c *Conn) mayDefine(ctx context.Context, dom *libvirtxml.Domain) error {
 	if dom.Metadata == nil {
 		return fmt.Errorf("define domain %q: its XML has no mark: %w", dom.Name, ErrNotOurs)
 	}
-	if _, ok := decodeMark(dom.Metadata.XML, dom.UUID); !ok {
+	if _, ok := decodeMark(dom.Metadata.XML, Namespace, dom.UUID); !ok {
 		return fmt.Errorf("define domain %q: its XML has no mark: %w", dom.Name, ErrNotOurs)
 	}
 	old, err := c.LookupDomain(dom.Name)

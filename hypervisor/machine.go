@@ -8,7 +8,7 @@ import (
 )
 
 // TCGModel is the CPU model for software emulation.
-const TCGModel = "max"
+const TCGModel = "qemu64"
 
 // MachineSpec describes a VM that is made from a new image.
 type MachineSpec struct {
@@ -104,12 +104,7 @@ func (s MachineSpec) cpu() *libvirtxml.DomainCPU {
 	if s.Type == TypeKVM {
 		return &libvirtxml.DomainCPU{Mode: "host-passthrough"}
 	}
-	model := s.CPUModel
-	if model == "" {
-		model = TCGModel
-	}
-	return &libvirtxml.DomainCPU{Mode: "custom", Match: "exact", Check: "none",
-		Model: &libvirtxml.DomainCPUModel{Value: model, Fallback: "allow"}}
+	return tcgCPU(s.CPUModel)
 }
 
 func (s MachineSpec) devices() *libvirtxml.DomainDeviceList {

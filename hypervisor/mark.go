@@ -23,7 +23,7 @@ type Mark struct {
 // markXML is the mark on the wire. It carries the UUID of the domain it was
 // written for, so that a copy made with other tools does not pass as ours.
 type markXML struct {
-	XMLName xml.Name `xml:"https://imago.dev/xmlns/1 vm"`
+	XMLName xml.Name `xml:"vm"`
 	Run     string   `xml:"run,attr"`
 	UUID    string   `xml:"uuid,attr"`
 	Source  string   `xml:"source,attr,omitempty"`
@@ -52,12 +52,13 @@ func encodeMark(m Mark, uuid string) (string, error) {
 }
 
 // decodeMark reads a mark; it is ours only if it was written for that UUID.
-func decodeMark(text, uuid string) (Mark, bool) {
+// space is the XML namespace that its element must have.
+func decodeMark(text, space, uuid string) (Mark, bool) {
 	var w markXML
 	if err := xml.Unmarshal([]byte(text), &w); err != nil {
 		return Mark{}, false
 	}
-	if w.Run == "" || !strings.EqualFold(w.UUID, uuid) {
+	if w.XMLName.Space != space || w.Run == "" || !strings.EqualFold(w.UUID, uuid) {
 		return Mark{}, false
 	}
 	m := Mark{Run: w.Run, SourceUUID: w.Source}
@@ -79,7 +80,8 @@ func (d *Domain) IsOurs(ctx context.Context) (mark Mark, ours bool, err error) {
 	if err != nil {
 		return Mark{}, false, fmt.Errorf("read the metadata of domain %q: %w", d.name, err)
 	}
-	mark, ours = decodeMark(text, d.uuid)
+	// libvirt chose the element by its namespace, and strips that from its answer.
+	mark, ours = decodeMark(text, "", d.uuid)
 	return mark, ours, nil
 }
 
