@@ -14,10 +14,10 @@ import (
 
 // States and flags of the kernel's TCP conntrack.
 const (
-	ctSynSent     = 1
 	ctEstablished = 3
-	ctCloseWait   = 5
-	ctClosedFirst = 0x04 // IP_CT_TCP_FLAG_CLOSE_INIT
+	ctCloseWait   = 5 // the states after it are those of connections closed on both sides
+	ctSynSent2    = 9
+	ctClosedFirst = 0x04 // IP_CT_TCP_FLAG_CLOSE_INIT, of the first byte of the flags (the second is their mask)
 )
 
 // dumpFlows returns the conntrack entries of the services, with the service's index.
@@ -55,24 +55,26 @@ func dumpFlows(services []Service, each func(s Service, f conntrack.Flow) error)
 	return nil
 }
 
-// knownFlow is a TCP connection that was open before the hold.
+// knownFlow is a TCP connection from before the hold.
 type knownFlow struct {
-	key  flowKey
-	app  App
-	idle time.Duration // at least so long since its last packet
+	key    flowKey
+	app    App
+	closed bool          // the server has closed it: no request can be in flight
+	idle   time.Duration // at least so long since its last packet
 }
 
-// openFlows lists the connections on which a request could be in flight.
-func openFlows(services []Service) ([]knownFlow, error) {
+// knownFlows lists the connections from before the hold.
+func knownFlows(services []Service) ([]knownFlow, error) {
 	limit := establishedTimeout()
 	var out []knownFlow
 	err := dumpFlows(services, func(s Service, f conntrack.Flow) error {
 		tcp := f.ProtoInfo.TCP
-		if tcp == nil || s.Proto != TCP || tcp.State < ctSynSent || tcp.State > ctCloseWait || tcp.ReplyFlags&ctClosedFirst != 0 {
+		if tcp == nil || s.Proto != TCP {
 			return nil
 		}
 		k := knownFlow{app: s.App, key: flowKey{vip: s.VIP,
 			client: netip.AddrPortFrom(f.TupleOrig.IP.SourceAddress, f.TupleOrig.Proto.SourcePort)}}
+		k.closed = tcp.State > ctCloseWait && tcp.State < ctSynSent2 || byte(tcp.ReplyFlags>>8)&ctClosedFirst != 0
 		// The timeout is in whole seconds, so one of them is not certain.
 		if left := time.Duration(f.Timeout) * time.Second; tcp.State == ctEstablished && left < limit {
 			k.idle = max(0, limit-left-time.Second)

@@ -79,7 +79,7 @@ func (h *Hold) drainBegin() DrainReport {
 	defer h.mu.Unlock()
 	var r DrainReport
 	for _, f := range h.flows {
-		if f.inFlight() || !f.lastAnswer.IsZero() {
+		if !f.endedBefore && (f.inFlight() || f.lastAnswer.After(h.started)) {
 			r.InFlight++
 		}
 	}
@@ -91,7 +91,7 @@ func (h *Hold) drainBegin() DrainReport {
 func (h *Hold) tryCut(r *DrainReport) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.releasing {
+	if h.releasing || h.watching {
 		return false
 	}
 	r.Closed, r.Slowest = 0, 0
@@ -99,8 +99,10 @@ func (h *Hold) tryCut(r *DrainReport) bool {
 		if !f.finished() {
 			return false
 		}
-		r.Closed++
-		if !f.lastAnswer.IsZero() {
+		if !f.endedBefore {
+			r.Closed++
+		}
+		if f.lastAnswer.After(h.started) {
 			r.Slowest = max(r.Slowest, f.lastAnswer.Sub(h.started))
 		}
 	}

@@ -35,6 +35,8 @@ type flow struct {
 	phase flowPhase
 	sync  flowSync
 
+	strict bool // out of order segments are dropped, so that the stream can be followed
+
 	c, s     seqTrack // next byte expected from the client and from the server
 	ackedTo  uint32   // how far the client has acknowledged
 	acked    bool
@@ -61,6 +63,7 @@ type flow struct {
 	tsVal, tsEcr      uint32 // what the next segment of ours carries
 	closedAfterAnswer bool
 	clientDataRefused bool
+	endedBefore       bool // the hold found it closed
 	unreachableClient bool // it does not answer; its connection cannot be closed
 }
 
@@ -172,8 +175,13 @@ func (f *flow) clientData(p segment, now time.Time, cut bool) verdict {
 	}
 	skip := int(int32(f.c.next - p.seq()))
 	switch {
-	case skip < 0:
+	case skip < 0 && f.strict:
 		return discard // a gap: the client sends again, in order
+	case skip < 0:
+		f.lose()
+		f.c.advance(p.end())
+		f.lastData = now
+		return pass
 	case skip >= len(data):
 		f.noteClientFIN(p)
 		return pass // sent again
@@ -188,6 +196,9 @@ func (f *flow) clientData(p segment, now time.Time, cut bool) verdict {
 	f.followRequests(data[skip:], now)
 	return pass
 }
+
+// lose gives up following the requests, until one begins that can be told from the rest.
+func (f *flow) lose() { f.sync = syncOpaque }
 
 func (f *flow) noteClientFIN(p segment) {
 	if p.has(flagFIN) {

@@ -55,8 +55,14 @@ func (f *flow) serverData(p segment, now time.Time, closing bool) verdict {
 		return pass
 	}
 	skip := int(int32(f.s.next - p.seq()))
-	if skip < 0 {
+	if skip < 0 && f.strict {
 		return discard // a gap: the server sends again, in order
+	}
+	if skip < 0 {
+		f.lose()
+		f.s.advance(p.end())
+		f.lastData = now
+		return pass
 	}
 	v := f.repatch(p)
 	if skip >= len(data) {

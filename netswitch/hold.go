@@ -22,10 +22,10 @@ type HoldSpec struct {
 	// the VIP map says. Required.
 	Deadline time.Duration
 	// Quiet is the silence after which a connection whose requests cannot be
-	// followed counts as between requests: one that the hold found already open and
+	// followed counts as between requests: one that was found already open and
 	// silent, an upgraded one, any that is not HTTP. A request on such a connection
-	// that takes the server longer than this without a byte would be cut off.
-	// Default 1 s.
+	// that takes the server longer than this without a byte would be cut off; watch
+	// first, and connections are known. Default 1 s.
 	Quiet time.Duration
 	// Idle is the silence after which a connection that is known to be between two
 	// requests is closed. Default 500 ms.
@@ -75,10 +75,12 @@ type Hold struct {
 	stopRead context.CancelFunc
 	stopTick context.CancelFunc
 	ticking  sync.WaitGroup
+	begun    chan struct{} // closed by Begin
 	over     chan struct{} // closed when the hold has ended
 
 	mu        sync.Mutex
 	started   time.Time
+	watching  bool // connections are followed, nobody is held
 	releasing bool
 	kept      bool // the deadline no longer ends the hold
 	cut       bool // nothing new may reach the old side
@@ -103,11 +105,24 @@ const (
 
 // StartHold begins to hold. When it returns, every new connection waits.
 func StartHold(ctx context.Context, spec HoldSpec) (*Hold, error) {
-	if err := errors.Join(context.Cause(ctx), spec.complete()); err != nil {
-		return nil, fmt.Errorf("start hold: %w", err)
+	h, err := Watch(ctx, spec)
+	if err != nil {
+		return nil, err
 	}
+	return h, h.Begin()
+}
+
+// Watch follows the connections of the services and holds nobody yet. Every
+// connection that carries a request meanwhile is known exactly when Begin is
+// called, so a few seconds of it make a hold short and safe for requests that take
+// long. Each packet of the services passes through this process; Release ends it.
+func Watch(ctx context.Context, spec HoldSpec) (*Hold, error) {
+	if err := errors.Join(context.Cause(ctx), spec.complete()); err != nil {
+		return nil, fmt.Errorf("watch connections: %w", err)
+	}
+	now := time.Now()
 	h := &Hold{spec: spec, services: map[netip.AddrPort]Service{}, udp: map[netip.AddrPort]bool{},
-		over: make(chan struct{}), started: time.Now(), lastUDP: time.Now(),
+		over: make(chan struct{}), begun: make(chan struct{}), watching: true, started: now, lastUDP: now,
 		flows: map[flowKey]*flow{}, syns: map[flowKey]heldSYN{}}
 	for _, s := range spec.Services {
 		if s.Proto == TCP {
@@ -117,11 +132,33 @@ func StartHold(ctx context.Context, spec HoldSpec) (*Hold, error) {
 		}
 	}
 	if err := h.arm(ctx); err != nil {
-		return nil, fmt.Errorf("start hold: %w", err)
+		return nil, fmt.Errorf("watch connections: %w", err)
 	}
-	spec.Log.Info("hold has begun", "table", holdTable(spec.ID), "services", len(spec.Services),
-		"open_connections", len(h.flows), "deadline", spec.Deadline)
 	return h, nil
+}
+
+// Begin turns watching into holding; the deadline counts from here. To call it
+// again changes nothing.
+func (h *Hold) Begin() error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.releasing {
+		return ErrHoldOver
+	}
+	if !h.watching {
+		return nil
+	}
+	h.watching, h.started, h.lastUDP = false, time.Now(), time.Now()
+	for _, f := range h.flows {
+		f.strict = true
+		if f.phase == flowGone {
+			f.endedBefore = true
+		}
+	}
+	close(h.begun)
+	h.spec.Log.Info("hold has begun", "table", holdTable(h.spec.ID), "services", len(h.spec.Services),
+		"open_connections", len(h.flows), "deadline", h.spec.Deadline)
+	return nil
 }
 
 // arm puts the reader in place before the rules, for a queue without a reader
@@ -186,13 +223,15 @@ func (h *Hold) tick(ctx context.Context) {
 	defer h.ticking.Done()
 	ticker := time.NewTicker(holdTick)
 	defer ticker.Stop()
-	lease := time.NewTimer(time.Until(h.started.Add(h.spec.Deadline)))
-	defer lease.Stop()
+	begun := h.begun
+	var lease <-chan time.Time
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-lease.C:
+		case <-begun:
+			begun, lease = nil, time.After(h.spec.Deadline)
+		case <-lease:
 			if !h.expire() {
 				continue
 			}
@@ -211,6 +250,10 @@ func (h *Hold) tickFlows(now time.Time) {
 	if h.releasing {
 		return
 	}
+	if h.watching {
+		h.forget(now)
+		return
+	}
 	for _, f := range h.flows {
 		was, lost := f.phase, f.unreachableClient
 		for _, p := range f.tick(now, holdTimes{quiet: h.spec.Quiet, idle: h.spec.Idle}) {
@@ -221,6 +264,16 @@ func (h *Hold) tickFlows(now time.Time) {
 		}
 		if f.unreachableClient && !lost {
 			h.stats.Forced++
+		}
+	}
+}
+
+// forget lets connections go that ended while they were watched. They stay for a
+// while, as their last packets still come.
+func (h *Hold) forget(now time.Time) {
+	for key, f := range h.flows {
+		if f.phase == flowGone && now.Sub(f.lastData) > 5*time.Second {
+			delete(h.flows, key)
 		}
 	}
 }

@@ -58,6 +58,7 @@ func (h *Hold) flowOf(key flowKey, app App, now time.Time) *flow {
 	f := h.flows[key]
 	if f == nil {
 		f = newFlow(key, app, now)
+		f.strict = !h.watching
 		h.flows[key] = f
 	}
 	return f
@@ -66,7 +67,7 @@ func (h *Hold) flowOf(key flowKey, app App, now time.Time) *flow {
 // handleSYN holds a new connection. Of a client's repeated tries only the newest
 // is kept: its clock is the one that the client goes by.
 func (h *Hold) handleSYN(id uint32, key flowKey, now time.Time) {
-	if h.releasing {
+	if h.releasing || h.watching {
 		delete(h.flows, key)
 		h.verdict(id, nfqueue.NfAccept)
 		return
@@ -100,7 +101,7 @@ func (h *Hold) clientSegment(f *flow, p segment, now time.Time) verdict {
 
 func (h *Hold) serverSegment(f *flow, p segment, now time.Time) verdict {
 	was := f.closedAfterAnswer
-	v := f.fromServer(p, now, !h.releasing)
+	v := f.fromServer(p, now, !h.releasing && !h.watching)
 	if f.closedAfterAnswer && !was {
 		h.stats.ClosedAfterAnswer++
 	}
@@ -113,7 +114,7 @@ func (h *Hold) handleDatagram(id uint32, b []byte) {
 	switch {
 	case ok && h.udp[src]:
 		h.lastUDP = time.Now()
-	case !ok || !h.udp[dst] || h.releasing:
+	case !ok || !h.udp[dst] || h.releasing || h.watching:
 	case len(h.datagrams) < maxDatagrams:
 		h.stats.HeldDatagrams++
 		h.datagrams = append(h.datagrams, id)

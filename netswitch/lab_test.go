@@ -21,6 +21,9 @@ const insideEnv = "IMAGO_NETSWITCH_INSIDE"
 // TestMain runs all tests in network, mount and pid namespaces of their own, so
 // that the machine's network is never touched.
 func TestMain(m *testing.M) {
+	if os.Getenv(holderEnv) != "" {
+		os.Exit(m.Run())
+	}
 	if os.Getenv(insideEnv) != "" {
 		if err := settleIn(); err != nil {
 			fmt.Fprintln(os.Stderr, err)
