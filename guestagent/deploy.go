@@ -91,7 +91,22 @@ func (s *Session) deployAt(ctx context.Context, files *remoteFiles, at string, b
 	if err != nil {
 		return err
 	}
-	return s.tryAgent(ctx, at)
+	if err := s.tryAgent(ctx, at); err != nil {
+		return errors.Join(err, s.undeploy(ctx, files, at))
+	}
+	return nil
+}
+
+// undeploy removes an agent and, when that is empty then, its directory.
+func (s *Session) undeploy(ctx context.Context, files *remoteFiles, at string) error {
+	return files.await(ctx, func() error {
+		if err := files.Remove(at); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		// Not empty: another imago's agent lives there.
+		_ = files.RemoveDirectory(path.Dir(at))
+		return nil
+	})
 }
 
 // privateDir makes dir, or checks that nobody else can change what is in it.
@@ -218,15 +233,7 @@ func (s *Session) RemoveAgent(ctx context.Context) error {
 		return fmt.Errorf("remove the agent from guest %q: %w", s.target.Name, err)
 	}
 	defer files.close()
-	err = files.await(ctx, func() error {
-		if err := files.Remove(at); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
-		// Not empty: another imago's agent lives there.
-		_ = files.RemoveDirectory(path.Dir(at))
-		return nil
-	})
-	if err != nil {
+	if err := s.undeploy(ctx, files, at); err != nil {
 		return fmt.Errorf("remove the agent from guest %q: %w", s.target.Name, err)
 	}
 	s.mu.Lock()

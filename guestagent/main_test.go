@@ -52,6 +52,7 @@ func reexec() int {
 func furnish() error {
 	for _, args := range [][]string{
 		{"mount", "-t", "tmpfs", "tmpfs", "/run"},
+		{"mount", "-t", "tmpfs", "tmpfs", "/var/tmp"},
 		{"mkdir", "-p", "/run/sshd"},
 		{"ip", "link", "set", "lo", "up"},
 	} {

@@ -32,12 +32,16 @@ func (s *Session) openFiles(ctx context.Context) (*remoteFiles, error) {
 		if err != nil {
 			return err
 		}
-		if err := ch.RequestSubsystem("sftp"); err != nil {
+		// sshd may grant the subsystem and only then find no program for it.
+		err = ch.RequestSubsystem("sftp")
+		if err == nil {
+			client, err = sftp.NewClientPipe(out, in,
+				sftp.MaxConcurrentRequestsPerFile(inFlight), sftp.UseConcurrentWrites(true), sftp.UseConcurrentReads(true))
+		}
+		if err != nil {
 			return fmt.Errorf("guest %q offers no SFTP (is `Subsystem sftp` in its sshd_config, and sftp-server installed?): %w", s.target.Name, err)
 		}
-		client, err = sftp.NewClientPipe(out, in,
-			sftp.MaxConcurrentRequestsPerFile(inFlight), sftp.UseConcurrentWrites(true), sftp.UseConcurrentReads(true))
-		return err
+		return nil
 	})
 	if err != nil {
 		return nil, err

@@ -13,6 +13,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -105,7 +107,10 @@ func startGuest(t *testing.T, hostKey any, config ...string) *guest {
 	}
 	host, port, _ := net.SplitHostPort(g.addr)
 	conf := fmt.Sprintf("ListenAddress %s\nPort %s\nHostKey %s\nAuthorizedKeysFile %s\n", host, port, filepath.Join(g.dir, "host"), authorized) +
-		"UsePAM no\nStrictModes no\nPidFile none\nPermitRootLogin prohibit-password\nSubsystem sftp /usr/lib/openssh/sftp-server\n"
+		"UsePAM no\nStrictModes no\nPidFile none\nPermitRootLogin prohibit-password\n"
+	if !slices.ContainsFunc(config, func(line string) bool { return strings.HasPrefix(line, "Subsystem ") }) {
+		conf += "Subsystem sftp /usr/lib/openssh/sftp-server\n"
+	}
 	for _, line := range config {
 		conf = line + "\n" + conf // the first value wins
 	}

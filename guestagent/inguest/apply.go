@@ -114,7 +114,7 @@ func (a *applier) do(it wire.Item) (size int64, err error) {
 	case wire.ItemMeta:
 		return 0, a.setMeta(name, it.Meta)
 	case wire.ItemRemove:
-		if name == "." || name == "" {
+		if path.Clean(name) == "." {
 			return 0, invalid("the root itself is not removed")
 		}
 		return 0, a.root.RemoveAll(name)
