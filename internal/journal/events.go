@@ -11,11 +11,11 @@ import (
 // Event is something that happened, for status and for people.
 type Event struct {
 	// Seq orders events and is the place to go on from in [Journal.Events].
-	Seq  int64
-	Run  int64
-	At   time.Time
-	Kind string
-	Body json.RawMessage
+	Seq  int64           `json:"seq"`
+	Run  int64           `json:"run"`
+	At   time.Time       `json:"at"`
+	Kind string          `json:"kind"`
+	Body json.RawMessage `json:"body"`
 }
 
 // Append adds an event; body is stored as JSON.

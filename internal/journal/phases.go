@@ -21,16 +21,18 @@ const (
 
 // Phase is a phase of a run, or a step in one (Parent is not 0).
 type Phase struct {
-	ID, Run, Parent int64
+	ID     int64 `json:"id"`
+	Run    int64 `json:"run"`
+	Parent int64 `json:"parent,omitempty"`
 	// Seq orders phases, steps, resources and events of all runs.
-	Seq     int64
-	Name    string
-	Started time.Time
+	Seq     int64     `json:"seq"`
+	Name    string    `json:"name"`
+	Started time.Time `json:"started"`
 	// Ended is zero while the phase runs. Seconds is by the monotonic clock of the process that ran it.
-	Ended   time.Time
-	Seconds float64
-	Outcome Outcome
-	Detail  string
+	Ended   time.Time `json:"ended,omitzero"`
+	Seconds float64   `json:"seconds"`
+	Outcome Outcome   `json:"outcome"`
+	Detail  string    `json:"detail,omitempty"`
 }
 
 // ErrPhaseOver says that a phase has ended already, or never began.

@@ -40,13 +40,15 @@ const (
 
 // Resource is something outside of the process that must be removed, or be known to be gone.
 type Resource struct {
-	ID, Run, Seq int64
-	Kind         Kind
+	ID   int64 `json:"id"`
+	Run  int64 `json:"run"`
+	Seq  int64 `json:"seq"`
+	Kind Kind  `json:"kind"`
 	// Name identifies it among its kind; Attrs is what else its remover needs.
-	Name    string
-	Attrs   map[string]string
-	Status  Status
-	Changed time.Time
+	Name    string            `json:"name"`
+	Attrs   map[string]string `json:"attrs,omitempty"`
+	Status  Status            `json:"status"`
+	Changed time.Time         `json:"changed"`
 }
 
 // ErrNoResource says that there is no such resource, or not in a status from which it can go on.

@@ -11,17 +11,18 @@ import (
 
 // Run is one upgrade, as the journal has it.
 type Run struct {
-	ID    int64
-	Name  string
-	State State
+	ID    int64  `json:"id"`
+	Name  string `json:"name"`
+	State State  `json:"state"`
 	// Reason says why the run is in its state, in words; may be empty.
-	Reason string
+	Reason string `json:"reason,omitempty"`
 	// Plan is the text of the plan file, PlanSHA256 its hash in hex.
-	Plan, PlanSHA256 string
+	Plan       string `json:"-"`
+	PlanSHA256 string `json:"plan_sha256"`
 	// Versions names the programs that took part: imago, libvirt, qemu, kernel.
-	Versions map[string]string
-	Began    time.Time
-	Changed  time.Time
+	Versions map[string]string `json:"versions,omitempty"`
+	Began    time.Time         `json:"began"`
+	Changed  time.Time         `json:"changed"`
 }
 
 // Sentinels of runs.

@@ -32,7 +32,7 @@ func TestTransitions(t *testing.T) {
 		Converted: {Switching, Switched}, // untested is not switched
 		Switched:  {Aborting, Failed, Converting, Tested},
 		Finalized: {RollingBack, Aborting, New}, Aborted: {New, Aborting, Failed},
-		RollingBack: {Aborting, Failed}, Finalizing: {RollingBack, Aborting},
+		RollingBack: {Aborting, Tested}, Finalizing: {RollingBack, Aborting},
 		Failed: {Cloning, Switching, Tested, Switched},
 	}
 	for from, all := range never {

@@ -19,7 +19,8 @@ type State int
 //	                                                                  (hold given up)         rolling-back → rolled-back
 //
 // Everything before switched, and rolled-back, may go to aborting → aborted. From switched on nothing is undone on its
-// own: only rollback leads back.
+// own: only rollback leads back. Failed means that what is true is not known, such as where the VIP map points: who goes
+// on from it must look first.
 const (
 	New State = iota + 1
 	Checked
@@ -49,7 +50,7 @@ var stateNames = map[State]string{
 
 // next has the legal transitions. An -ing state may be entered again by a process that resumes after a crash.
 var next = map[State][]State{
-	New:        {Checked, Aborting, Failed},
+	New:        {Checked, Cloning, Aborting, Failed},
 	Checked:    {Checked, Cloning, Aborting, Failed},
 	Cloning:    {Cloning, Cloned, Checked, Aborting, Failed},
 	Cloned:     {Converting, Aborting, Failed},
@@ -61,7 +62,7 @@ var next = map[State][]State{
 	Switching: {Switching, Switched, Tested, Aborting, Failed},
 	Switched:  {RollingBack, Finalizing},
 	// Back to switched: the map still leads to the new version.
-	RollingBack: {RollingBack, RolledBack, Switched},
+	RollingBack: {RollingBack, RolledBack, Switched, Failed},
 	RolledBack:  {Converting, Switching, Aborting},
 	Finalizing:  {Finalizing, Finalized, Switched},
 	Finalized:   nil,
