@@ -19,6 +19,8 @@ in_web php $wiki/rebuildLocalisationCache.php --lang=en
 
 mkdir -m 1777 /tmp/seed
 cp /usr/local/share/imago/*.php /tmp/seed/
+# The installer's page must be older than what is imported.
+mariadb wiki -e "UPDATE revision SET rev_timestamp = '20231231000000'"
 in_web php /tmp/seed/generate.php /tmp/seed
 in_web php /tmp/seed/seed.php --users --password "$user_password"
 in_web php $wiki/importDump.php --no-updates /tmp/seed/pages.xml

@@ -57,7 +57,7 @@ function read(): void {
 		'Export/Main_Page', 'NewPages' ] as $special ) {
 		visit( "/index.php/Special:$special" );
 	}
-	visit( '/index.php/File:Picture_1.png', null, 'Picture 1' );
+	visit( '/index.php/File:Picture_1.png', null, 'File 1' );
 	visit( '/index.php/Category:Places' );
 	visit( '/index.php/No_such_page_at_all' . '?action=edit' );
 	visit( '/load.php?lang=en&modules=startup&only=scripts&raw=1&skin=monobook' );
@@ -74,7 +74,7 @@ function write( string $title ): void {
 		exit( 1 );
 	}
 	api( [ 'action' => 'edit', 'title' => $title, 'appendtext' => "\nmore", 'token' => $token ] );
-	visit( '/index.php/' . rawurlencode( $title ), null, 'more' );
+	visit( '/index.php/' . rawurlencode( strtr( $title, ' ', '_' ) ), null, 'more' );
 	foreach ( [ [ 'action' => 'parse', 'page' => $title ], [ 'action' => 'query', 'list' => 'allpages|allrevisions|allimages|allusers|recentchanges' ],
 		[ 'action' => 'query', 'prop' => 'revisions|info|categories|links|imageinfo', 'titles' => $title, 'rvprop' => 'content|ids|sha1|user|timestamp', 'rvslots' => '*' ],
 		[ 'action' => 'query', 'meta' => 'siteinfo|userinfo|allmessages', 'siprop' => 'general|statistics', 'ammessages' => 'mainpage' ],
@@ -89,12 +89,12 @@ function form( string $title ): void {
 	preg_match_all( '/<input[^>]*type=[\'"]hidden[\'"][^>]*>/', $page, $inputs );
 	$fields = [ 'wpTextbox1' => "By form [[Main Page]]", 'wpSummary' => 'form', 'wpSave' => 'Save changes' ];
 	foreach ( $inputs[0] as $input ) {
-		if ( preg_match( '/name=[\'"]([^\'"]+)/', $input, $n ) && preg_match( '/value=(?:"([^"]*)"|\'([^\']*)\')/', $input, $v ) ) {
+		if ( !str_contains( $input, 'name="title"' ) && preg_match( '/name=[\'"]([^\'"]+)/', $input, $n ) && preg_match( '/value=(?:"([^"]*)"|\'([^\']*)\')/', $input, $v ) ) {
 			$fields[$n[1]] = html_entity_decode( $v[1] ?: ( $v[2] ?? '' ) );
 		}
 	}
 	visit( '/index.php?title=' . rawurlencode( $title ) . '&action=submit', $fields );
-	visit( '/index.php/' . rawurlencode( $title ), null, 'By form' );
+	visit( '/index.php/' . rawurlencode( strtr( $title, ' ', '_' ) ), null, 'By form' );
 }
 
 read();
