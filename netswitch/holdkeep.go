@@ -1,5 +1,14 @@
 package netswitch
 
+import "time"
+
+// Began is when clients began to be held; before Begin, when watching began.
+func (h *Hold) Began() time.Time {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.started
+}
+
 // Keep takes the deadline away for the moment of the flip: from here on only
 // Release ends the hold. It returns ErrHoldOver if the hold has ended already;
 // then clients are on the old side and the flip must not happen.

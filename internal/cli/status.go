@@ -1,0 +1,101 @@
+package cli
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"imago.dev/imago/internal/plan"
+	"imago.dev/imago/internal/upgrade"
+	"imago.dev/imago/snapshot"
+)
+
+func (a *app) statusCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "status PLAN", Short: "Show where an upgrade stands and what may follow", Args: onePlan, ValidArgsFunction: planFiles,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			p, err := plan.Load(args[0])
+			if err != nil {
+				return err
+			}
+			st, err := upgrade.ReadStatus(cmd.Context(), p, a.log)
+			if err != nil {
+				return err
+			}
+			if a.output == "json" {
+				return a.result(st)
+			}
+			a.printStatus(st)
+			return nil
+		},
+	}
+}
+
+func (a *app) printStatus(st upgrade.Status) {
+	if st.Run == "" {
+		fmt.Fprintf(a.Out, "plan %s: no upgrade has begun; next: check\n", st.Plan)
+		return
+	}
+	fmt.Fprintf(a.Out, "plan           %s\nrun            %s\nstate          %s\n", st.Plan, st.Run, st.State)
+	if st.Reason != "" {
+		fmt.Fprintf(a.Out, "because        %s\n", strings.ReplaceAll(st.Reason, "\n", "\n               "))
+	}
+	if st.ClientsReach == "absent" {
+		fmt.Fprintln(a.Out, "clients reach  what the host's own rules say (imago has none in force)")
+	} else {
+		fmt.Fprintf(a.Out, "clients reach  the %s version\n", st.ClientsReach)
+	}
+	if len(st.Next) > 0 {
+		fmt.Fprintf(a.Out, "next           %s\n", strings.Join(st.Next, ", "))
+	}
+	fmt.Fprintln(a.Out, "\nphases")
+	for _, p := range st.Phases {
+		fmt.Fprintf(a.Out, "  %-9s %-9s %7.1f s\n", p.Name, p.Outcome, p.Seconds)
+	}
+	if len(st.Resources) > 0 {
+		fmt.Fprintln(a.Out, "\nmade by imago and not yet removed")
+	}
+	for _, r := range st.Resources {
+		fmt.Fprintf(a.Out, "  %-11s %s (%s)\n", r.Kind, r.Name, r.Status)
+	}
+}
+
+func (a *app) planCommand() *cobra.Command {
+	cmd := &cobra.Command{Use: "plan", Short: "Help with writing plans"}
+	cmd.AddCommand(
+		&cobra.Command{Use: "example", Short: "Print a commented example", Args: cobra.NoArgs, RunE: func(*cobra.Command, []string) error {
+			_, err := fmt.Fprint(a.Out, plan.Example())
+			return err
+		}},
+		&cobra.Command{Use: "schema", Short: "Print the JSON schema, for editors", Args: cobra.NoArgs, RunE: func(*cobra.Command, []string) error {
+			raw, err := plan.SchemaJSON(), error(nil)
+			if err != nil {
+				return err
+			}
+			_, err = fmt.Fprintln(a.Out, string(raw))
+			return err
+		}},
+		&cobra.Command{Use: "validate PLAN", Short: "Read a plan and name all its faults", Args: onePlan, ValidArgsFunction: planFiles,
+			RunE: func(_ *cobra.Command, args []string) error {
+				p, err := plan.Load(args[0])
+				if err != nil {
+					return err
+				}
+				a.say("plan " + p.Name + " is well-formed; 'imago check' looks whether it fits this host")
+				return nil
+			}},
+	)
+	return cmd
+}
+
+// guardCommand is the thaw guard: a process of its own, started while
+// production's file systems are frozen.
+func (a *app) guardCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "guard-thaw", Hidden: true, Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return snapshot.RunGuard(cmd.Context(), a.In, a.Out)
+		},
+	}
+}

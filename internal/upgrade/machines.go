@@ -1,0 +1,229 @@
+package upgrade
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+	"strconv"
+
+	"libvirt.org/go/libvirtxml"
+
+	"imago.dev/imago/hypervisor"
+	"imago.dev/imago/internal/plan"
+	"imago.dev/imago/snapshot"
+)
+
+func parent(dir string) string { return filepath.Dir(dir) }
+
+func bytesText(n uint64) string {
+	f, units, u := float64(n), []string{"B", "KiB", "MiB", "GiB", "TiB"}, 0
+	for f >= 1024 && u < len(units)-1 {
+		f, u = f/1024, u+1
+	}
+	if u == 0 {
+		return strconv.FormatUint(n, 10) + " B"
+	}
+	return fmt.Sprintf("%.1f %s", f, units[u])
+}
+
+// defaultMemoryMiB and defaultVCPUs are for VMs from new images.
+const (
+	defaultMemoryMiB = 1024
+	defaultVCPUs     = 1
+)
+
+// memoryMiB is what a VM of the universe gets.
+func (e *Engine) memoryMiB(ctx context.Context, vm plan.VM, source *hypervisor.Domain) (uint, error) {
+	switch {
+	case vm.Memory > 0:
+		return uint(vm.Memory >> 20), nil
+	case source == nil:
+		return defaultMemoryMiB, nil
+	}
+	doc, err := source.Describe(ctx)
+	if err != nil {
+		return 0, err
+	}
+	return memoryOf(doc), nil
+}
+
+// cloneXML rewrites a production domain for the universe. Without views it is
+// a trial that finds what cannot be cloned.
+func (e *Engine) cloneXML(ctx context.Context, src *hypervisor.Domain, vm plan.VM, set *snapshot.Set) (*libvirtxml.Domain, error) {
+	doc, err := src.Describe(ctx)
+	if err != nil {
+		return nil, err
+	}
+	disks, err := src.Disks(ctx)
+	if err != nil {
+		return nil, err
+	}
+	spec := hypervisor.CloneSpec{
+		Name: e.n.domain(vm.Name), UUID: e.n.uuid("domain/" + vm.Name), Run: e.runID(), HWUUID: e.conn.KnowsHWUUID(),
+		Disks: map[string]hypervisor.CloneDisk{}, Network: e.n.network(), ConsoleLog: e.n.console(vm.Name), Type: e.kind,
+	}
+	for _, d := range writable(disks) {
+		cd, err := e.cloneDisk(set, vm.Clone, d.Target, e.n.overlay(vm.Name, d.Target))
+		if err != nil {
+			return nil, err
+		}
+		spec.Disks[d.Target] = cd
+	}
+	for _, at := range vm.Attach {
+		cd, err := e.cloneDisk(set, at.From, at.Disk, e.n.overlay(vm.Name, at.From+"-"+at.Disk))
+		if err != nil {
+			return nil, err
+		}
+		spec.ExtraDisks = append(spec.ExtraDisks, hypervisor.ExtraDisk{CloneDisk: cd, Serial: at.Serial})
+	}
+	clone, err := hypervisor.CloneXML(doc, spec)
+	if err != nil {
+		return nil, err
+	}
+	resize(clone, vm)
+	return clone, nil
+}
+
+// resize gives a clone the memory and CPUs that the plan wants for it.
+func resize(doc *libvirtxml.Domain, vm plan.VM) {
+	if vm.Memory > 0 {
+		doc.Memory = &libvirtxml.DomainMemory{Value: uint(vm.Memory >> 20), Unit: "MiB"}
+		doc.CurrentMemory = nil
+	}
+	if vm.VCPUs > 0 {
+		doc.VCPU = &libvirtxml.DomainVCPU{Value: uint(vm.VCPUs)}
+	}
+}
+
+// memoryOf is a domain's memory; libvirt reports it in KiB.
+func memoryOf(doc *libvirtxml.Domain) uint {
+	if doc.Memory == nil {
+		return 0
+	}
+	switch doc.Memory.Unit {
+	case "MiB":
+		return doc.Memory.Value
+	case "GiB":
+		return doc.Memory.Value << 10
+	default:
+		return doc.Memory.Value >> 10
+	}
+}
+
+// runID marks a trial before the first run with a name that no run has.
+func (e *Engine) runID() string {
+	if !e.live() {
+		return "check"
+	}
+	return e.n.run
+}
+
+// writable are the disks that a clone gets its own overlay for.
+func writable(disks []hypervisor.Disk) []hypervisor.Disk {
+	var out []hypervisor.Disk
+	for _, d := range disks {
+		if d.Device == "disk" && !d.ReadOnly {
+			out = append(out, d)
+		}
+	}
+	return out
+}
+
+// cloneDisk is an overlay over the frozen view of a production disk.
+func (e *Engine) cloneDisk(set *snapshot.Set, domain, target, path string) (hypervisor.CloneDisk, error) {
+	cd := hypervisor.CloneDisk{Path: path, Format: "qcow2"}
+	if set == nil {
+		return cd, nil
+	}
+	view, err := set.View(domain, target)
+	if err != nil {
+		return cd, err
+	}
+	cd.Backing = &hypervisor.Backing{Socket: view.Socket, Export: view.Export}
+	return cd, nil
+}
+
+// imageXML describes a VM from a new image; its disk is an overlay, so that
+// the image stays as it is.
+func (e *Engine) imageXML(vm plan.VM) (*libvirtxml.Domain, error) {
+	memory, vcpus := uint(defaultMemoryMiB), uint(defaultVCPUs)
+	if vm.Memory > 0 {
+		memory = uint(vm.Memory >> 20)
+	}
+	if vm.VCPUs > 0 {
+		vcpus = uint(vm.VCPUs)
+	}
+	return hypervisor.NewMachineXML(hypervisor.MachineSpec{
+		Name: e.n.domain(vm.Name), UUID: e.n.uuid("domain/" + vm.Name), Run: e.runID(),
+		MemoryMiB: memory, VCPUs: vcpus, Type: e.kind,
+		Disks: []hypervisor.MachineDisk{{
+			CloneDisk: hypervisor.CloneDisk{Path: e.n.overlay(vm.Name, "vda"), Format: "qcow2",
+				Backing: &hypervisor.Backing{Path: vm.Image.Disk, Format: string(vm.Image.Format)}},
+			Target: "vda", Serial: "root",
+		}},
+		NICs:   []hypervisor.MachineNIC{{MAC: e.mac(vm), Network: e.n.network()}},
+		Kernel: vm.Image.Kernel, Initrd: vm.Image.Initrd, Cmdline: vm.Image.Cmdline,
+		ConsoleLog: e.n.console(vm.Name),
+	})
+}
+
+// mac is the plan's, or one in the range for locally administered addresses
+// that the VM keeps for the run.
+func (e *Engine) mac(vm plan.VM) string {
+	if vm.MAC != "" {
+		return string(vm.MAC)
+	}
+	h := e.n.uuid("mac/" + vm.Name)
+	return fmt.Sprintf("52:54:00:%s:%s:%s", h[0:2], h[2:4], h[4:6])
+}
+
+// sources are the production VMs and disks that a view is taken of: what the
+// universe's VMs are cloned from, and what is attached to them.
+func (e *Engine) sources(ctx context.Context, domains map[string]*hypervisor.Domain) ([]snapshot.Source, error) {
+	var out []snapshot.Source
+	for _, pvm := range e.plan.Production.VMs {
+		dom := domains[pvm.Domain]
+		if dom == nil {
+			continue
+		}
+		disks, err := e.viewedDisks(ctx, dom, pvm.Domain)
+		if err != nil {
+			return nil, err
+		}
+		if len(disks) > 0 {
+			out = append(out, snapshot.Source{Domain: dom.Raw(), Name: pvm.Domain, Disks: disks})
+		}
+	}
+	return out, nil
+}
+
+func (e *Engine) viewedDisks(ctx context.Context, dom *hypervisor.Domain, domain string) ([]snapshot.SourceDisk, error) {
+	disks, err := dom.Disks(ctx)
+	if err != nil {
+		return nil, err
+	}
+	want := map[string]bool{}
+	for _, vm := range e.plan.Universe.VMs {
+		for _, d := range writable(disks) {
+			want[d.Target] = want[d.Target] || vm.Clone == domain
+		}
+		for _, at := range vm.Attach {
+			want[at.Disk] = want[at.Disk] || at.From == domain
+		}
+	}
+	var out []snapshot.SourceDisk
+	for _, d := range disks {
+		if want[d.Target] {
+			out = append(out, snapshot.SourceDisk{Target: d.Target, Capacity: d.Capacity})
+		}
+	}
+	return out, nil
+}
+
+// imageOrCloneXML describes a VM of the universe, without views: for a look.
+func (e *Engine) imageOrCloneXML(ctx context.Context, vm plan.VM, domains map[string]*hypervisor.Domain) (*libvirtxml.Domain, error) {
+	if vm.Image != nil {
+		return e.imageXML(vm)
+	}
+	return e.cloneXML(ctx, domains[vm.Clone], vm, nil)
+}
