@@ -7,8 +7,11 @@ import (
 	"libvirt.org/go/libvirtxml"
 )
 
-// TCGModel is the CPU model for software emulation.
-const TCGModel = "qemu64"
+// TCGModel is the CPU model for software emulation. A whole Debian 12 boots in
+// the same CPU time, within the noise, on qemu64, Nehalem, Westmere and max; of
+// these Westmere is the plainest that has what newer distributions require
+// (x86-64-v2) and AES, and it does not change with QEMU's version as max does.
+const TCGModel = "Westmere"
 
 // MachineSpec describes a VM that is made from a new image.
 type MachineSpec struct {

@@ -32,10 +32,10 @@ const (
 // guardMaxOrder bounds the order's line; hundreds of domains fit.
 const guardMaxOrder = 1 << 20
 
-// guardRounds are the moments, after the guard fired, at which it thaws again:
-// a freeze or begin that libvirtd had already accepted from the dead process
+// guardRounds are the pauses before each round of thawing, once the guard
+// fired: a freeze or begin that libvirtd had already accepted from the dead process
 // may take effect after the first round.
-var guardRounds = []time.Duration{0, time.Second, 2 * time.Second, 3 * time.Second}
+var guardRounds = []time.Duration{0, 500 * time.Millisecond, time.Second, 2 * time.Second}
 
 // RunGuard is the body of the thaw guard, a child process that holds its own
 // connection to libvirt. It reads one order from stdin, answers "ready", and

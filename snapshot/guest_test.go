@@ -11,6 +11,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -159,6 +160,7 @@ type guest struct {
 	dom     *libvirt.Domain
 	name    string
 	console string
+	once    sync.Once
 }
 
 // diskSize of the two pattern disks.
@@ -198,9 +200,11 @@ func withAgent() libvirtxml.DomainChannel {
 }
 
 func (g *guest) remove() {
-	_ = g.dom.Destroy()
-	_ = g.dom.Undefine()
-	_ = g.dom.Free()
+	g.once.Do(func() {
+		_ = g.dom.Destroy()
+		_ = g.dom.Undefine()
+		_ = g.dom.Free()
+	})
 }
 
 // said returns all numbers that the console shows after a word, newest last.

@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"go.uber.org/goleak"
 	"libvirt.org/go/libvirt"
 )
 
@@ -30,7 +31,7 @@ func TestMain(m *testing.M) {
 			exitOn(runVictim(os.Args[2:]))
 		}
 	}
-	os.Exit(m.Run())
+	goleak.VerifyTestMain(m)
 }
 
 func exitOn(err error) {
@@ -121,7 +122,7 @@ cgroup_controllers=[]
 	var conn *libvirt.Connect
 	eventually(t, 20*time.Second, "libvirtd answers", func() error {
 		var err error
-		conn, err = libvirt.NewConnect("qemu:///system")
+		conn, err = libvirt.NewConnect("qemu+unix:///system?socket=/run/libvirt/libvirt-sock")
 		return err
 	})
 	t.Cleanup(func() { _, _ = conn.Close() })

@@ -11,8 +11,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -41,14 +41,6 @@ func TestRealGuests(t *testing.T) {
 		return
 	}
 	w := newWorld(t)
-	if n, _ := strconv.Atoi(os.Getenv("IMAGO_STRESS")); n > 0 {
-		for i := range n {
-			if !t.Run(fmt.Sprintf("clone %d", i), func(t *testing.T) { testClone(t, w) }) {
-				return
-			}
-		}
-		return
-	}
 	for _, c := range []struct {
 		name string
 		test func(*testing.T, *world)
@@ -60,7 +52,7 @@ func TestRealGuests(t *testing.T) {
 		{"failed begin leaves nothing", testFailedBegin},
 		{"guest is thawed when the process is killed", testKilled},
 		{"guard thaws a process that hangs", testHangs},
-		{"production that goes off is reported", testSourceOff},
+		{"production that goes off costs the clone", testSourceOff},
 	} {
 		t.Run(c.name, func(t *testing.T) { c.test(t, w) })
 	}
@@ -96,7 +88,7 @@ func (w *world) options(t *testing.T) Options {
 	t.Helper()
 	dir, err := os.MkdirTemp(w.dir, "s")
 	must(t, err)
-	return Options{Dir: dir, SocketDir: w.sockets, GuardCommand: []string{"/proc/self/exe", "guard-thaw"}, URI: "qemu:///system", Log: testLog(t)}
+	return Options{Dir: dir, SocketDir: w.sockets, GuardCommand: []string{"/proc/self/exe", "guard-thaw"}, Log: testLog(t)}
 }
 
 func (w *world) sources() []Source {
@@ -184,7 +176,7 @@ func testClone(t *testing.T, w *world) {
 	}
 	states := exactInstant(t, w, set)
 
-	clone := startClone(t, w, set, opts.Dir)
+	clone := startClone(t, w, set, "one", opts.Dir)
 	rate := NewRate(256 << 10)
 	pulled := make(chan error, 1)
 	var lastDone, lastTotal uint64
@@ -215,6 +207,7 @@ func testClone(t *testing.T, w *world) {
 	mustBeEmptyBut(t, opts.Dir, "clone-")
 	mustBeEmpty(t, w.sockets)
 
+	defer clone.remove()
 	// The clone stands alone now, and production went on all the time.
 	clone.waitCount(clone.count())
 	for _, g := range w.guests {
@@ -275,11 +268,11 @@ func exactInstant(t *testing.T, w *world, set *Set) (first []uint64) {
 	return first
 }
 
-func startClone(t *testing.T, w *world, set *Set, dir string) *guest {
+func startClone(t *testing.T, w *world, set *Set, source, dir string) *guest {
 	t.Helper()
 	var disks []libvirtxml.DomainDisk
 	for _, target := range []string{"vda", "vdb"} {
-		v, err := set.View("one", target)
+		v, err := set.View(source, target)
 		must(t, err)
 		path := filepath.Join(dir, "clone-"+target+".qcow2")
 		must(t, CreateOverlay(t.Context(), path, v))
@@ -490,6 +483,18 @@ func testSourceOff(t *testing.T, w *world) {
 	g := w.guests[1]
 	set, err := Take(t.Context(), w.sources()[1:], opts)
 	must(t, err)
+	clone := startClone(t, w, set, "two", opts.Dir)
+	pulled := make(chan error, 1)
+	var started atomic.Bool
+	go func() {
+		pulled <- Pull(t.Context(), clone.dom, []string{"vda"}, NewRate(64<<10), func(uint64, uint64) { started.Store(true) })
+	}()
+	eventually(t, 10*time.Second, "the pull starts", func() error {
+		if !started.Load() {
+			return errNotYet
+		}
+		return nil
+	})
 	must(t, g.dom.Destroy())
 	select {
 	case loss := <-set.Lost():
@@ -499,6 +504,17 @@ func testSourceOff(t *testing.T, w *world) {
 	case <-time.After(15 * time.Second):
 		t.Fatal("not noticed")
 	}
+	select {
+	case err := <-pulled:
+		if !errors.Is(err, ErrCloneLost) {
+			t.Errorf("the pull gave %v, want ErrCloneLost", err)
+		}
+	case <-time.After(40 * time.Second):
+		t.Error("the pull goes on without its view")
+	}
+	clone.remove()
+	must(t, os.RemoveAll(filepath.Join(opts.Dir, "clone-vda.qcow2")))
+	must(t, os.RemoveAll(filepath.Join(opts.Dir, "clone-vdb.qcow2")))
 	must(t, set.End(t.Context()))
 	mustBeEmpty(t, opts.Dir, w.sockets)
 	if _, err := Take(t.Context(), w.sources()[1:], opts); !errors.Is(err, ErrNotRunning) {
