@@ -23,8 +23,10 @@ type MachineSpec struct {
 	VCPUs     uint
 	Type      string // [TypeKVM] or [TypeQEMU]
 	CPUModel  string // under TCG; default [TCGModel]
-	Disks     []MachineDisk
-	NICs      []MachineNIC
+	// NoCX16 hides cmpxchg16b from an emulated guest; see [Conn.BrokenCX16].
+	NoCX16 bool
+	Disks  []MachineDisk
+	NICs   []MachineNIC
 	// Kernel, Initrd and Cmdline boot a kernel directly; without Kernel the first disk boots.
 	Kernel, Initrd, Cmdline string
 	ConsoleLog              string // file that the serial console writes to
@@ -107,7 +109,11 @@ func (s MachineSpec) cpu() *libvirtxml.DomainCPU {
 	if s.Type == TypeKVM {
 		return &libvirtxml.DomainCPU{Mode: "host-passthrough"}
 	}
-	return tcgCPU(s.CPUModel)
+	cpu := tcgCPU(s.CPUModel)
+	if s.NoCX16 {
+		cpu.Features = append(cpu.Features, libvirtxml.DomainCPUFeature{Policy: "disable", Name: "cx16"})
+	}
+	return cpu
 }
 
 func (s MachineSpec) devices() *libvirtxml.DomainDeviceList {

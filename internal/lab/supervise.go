@@ -201,7 +201,7 @@ func (s *supervisor) bootMachine(ctx context.Context, m builtMachine, kind strin
 		return err
 	}
 	doc, err := hypervisor.NewMachineXML(hypervisor.MachineSpec{
-		Name: m.Name, UUID: uuid, Run: "lab", MemoryMiB: m.MemoryMiB, VCPUs: 1, Type: kind, CPUModel: "qemu64", Disks: disks,
+		Name: m.Name, UUID: uuid, Run: "lab", MemoryMiB: m.MemoryMiB, VCPUs: 1, Type: kind, CPUModel: "qemu64", NoCX16: true, Disks: disks,
 		NICs:   []hypervisor.MachineNIC{{MAC: m.MAC, Network: network}},
 		Kernel: m.Kernel, Initrd: m.Initrd, Cmdline: m.Cmdline,
 		ConsoleLog: filepath.Join(s.o.Dir, m.Name+".console.log"),

@@ -43,6 +43,7 @@ type Engine struct {
 	signer ssh.Signer
 	n      names
 	kind   string // virtualization type of new VMs
+	noCX16 bool   // new VMs must do without cmpxchg16b
 	see    *observer
 }
 
@@ -65,6 +66,9 @@ func Open(ctx context.Context, p *plan.Plan, o Options) (*Engine, error) {
 	}
 	if e.conn, err = hypervisor.Open(ctx, p.Connect, o.Log); err != nil {
 		return nil, refuse(err)
+	}
+	if e.noCX16, err = e.conn.BrokenCX16(); err != nil {
+		return nil, errors.Join(err, e.conn.Close())
 	}
 	if err := makeDir(p.StateDir); err != nil {
 		return nil, errors.Join(err, e.conn.Close())

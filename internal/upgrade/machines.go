@@ -155,7 +155,7 @@ func (e *Engine) imageXML(vm plan.VM) (*libvirtxml.Domain, error) {
 	}
 	return hypervisor.NewMachineXML(hypervisor.MachineSpec{
 		Name: e.n.domain(vm.Name), UUID: e.n.uuid("domain/" + vm.Name), Run: e.runID(),
-		MemoryMiB: memory, VCPUs: vcpus, Type: e.kind,
+		MemoryMiB: memory, VCPUs: vcpus, Type: e.kind, NoCX16: e.noCX16,
 		Disks: []hypervisor.MachineDisk{{
 			CloneDisk: hypervisor.CloneDisk{Path: e.n.overlay(vm.Name, "vda"), Format: "qcow2",
 				Backing: &hypervisor.Backing{Path: vm.Image.Disk, Format: string(vm.Image.Format)}},
