@@ -15,8 +15,8 @@ type Point struct {
 	MaxMS     float64          `json:"max_ms"`
 }
 
-// maxBins bounds the picture; one bar for each two pixels or so.
-const maxBins = 400
+// maxBins bounds the picture; one bar for each four pixels or so.
+const maxBins = 200
 
 // bins collects points. When there would be too many, neighbours are joined and the width doubles.
 type bins struct {

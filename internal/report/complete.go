@@ -26,20 +26,25 @@ func notNil[T any](s []T) []T {
 }
 
 func (i *Isolation) complete() {
-	i.DomainXMLUnchanged, i.DiskChainUnchanged = nil, nil
-	if len(i.Domains) == 0 {
-		return
+	i.DomainXMLUnchanged = unchanged(i.Domains, func(d DomainProof) (string, string) { return d.XMLBefore, d.XMLAfter })
+	i.DiskChainUnchanged = unchanged(i.Domains, func(d DomainProof) (string, string) { return d.DiskChainBefore, d.DiskChainAfter })
+}
+
+// unchanged is false when any pair of sums differs, nil when none does but some were not taken, and else true.
+func unchanged(domains []DomainProof, sums func(DomainProof) (before, after string)) *bool {
+	same, missing := true, len(domains) == 0
+	for _, d := range domains {
+		before, after := sums(d)
+		if before == "" || after == "" {
+			missing = true
+		} else if before != after {
+			same = false
+		}
 	}
-	xml, chain := true, true
-	measured := true
-	for _, d := range i.Domains {
-		measured = measured && d.XMLBefore != "" && d.XMLAfter != "" && d.DiskChainBefore != "" && d.DiskChainAfter != ""
-		xml = xml && d.XMLBefore == d.XMLAfter
-		chain = chain && d.DiskChainBefore == d.DiskChainAfter
+	if same && missing {
+		return nil
 	}
-	if measured {
-		i.DomainXMLUnchanged, i.DiskChainUnchanged = &xml, &chain
-	}
+	return &same
 }
 
 func (d *Data) complete() {

@@ -62,6 +62,9 @@ func drawGantt(phases []Phase, zone *time.Location) gantt {
 	g.Height = y + 8
 	for _, piece := range axis.pieces {
 		g.Ticks = append(g.Ticks, tick{piece.x, clock(piece.from, zone)})
+		for _, t := range roundTimes(piece.from, piece.to, 8) {
+			g.Ticks = append(g.Ticks, tick{axis.x(t), clock(t, zone)})
+		}
 		if piece.wait > 0 {
 			g.Gaps = append(g.Gaps, gap{piece.x - gapWidth, piece.x - gapWidth/2, seconds(piece.wait.Seconds())})
 		}

@@ -90,6 +90,7 @@ func (p page) funcs() template.FuncMap {
 		"same":   compareSums,
 		"xy":     func(v float64) string { return fmt.Sprintf("%.1f", v) },
 		"plural": plural,
+		"value":  func(n *uint64) uint64 { return *n },
 		"int64":  func(n int) int64 { return int64(n) },
 		"outcomeClass": func(o string) string {
 			if o == "done" || o == "failed" || o == "running" {

@@ -143,18 +143,21 @@ func total(p Point) (n int64) {
 
 // waits draws the slowest request of each moment on a logarithmic scale, since a hold is a thousand times a page.
 func (s *strip) waits(points []Point, place func(time.Time) float64) {
-	longest := 1.0
+	longest := 100.0
 	for _, p := range points {
 		longest = max(longest, p.MaxMS)
 	}
 	s.MaxWait = millis(longest)
-	scale := (s.WaitBase - s.WaitTop) / math.Log10(longest+1)
+	scale := (s.WaitBase - s.WaitTop) / height(longest)
 	for _, p := range points {
-		h := math.Log10(p.MaxMS+1) * scale
+		h := height(p.MaxMS) * scale
 		x, w := place(p.At), max(place(p.At.Add(width(p)))-place(p.At), 1)
 		s.Waits = append(s.Waits, bar{x, s.WaitBase - h, max(w-gapOf(w), 0.8), h, "wait", millis(p.MaxMS)})
 	}
 }
+
+// height is the logarithm of a wait; what took less than 10 ms is flat.
+func height(ms float64) float64 { return math.Log10(max(ms, 10) / 10) }
 
 func (s *strip) marks(r *Report, place func(time.Time) float64) {
 	if from, to, ok := r.held(); ok {
@@ -168,21 +171,33 @@ func (s *strip) marks(r *Report, place func(time.Time) float64) {
 	}
 }
 
-// times puts five or so labels below the picture.
+// times puts some labels below the picture.
 func (s *strip) times(from, to time.Time, place func(time.Time) float64, zone *time.Location) {
-	step := to.Sub(from) / 5
-	for _, round := range []time.Duration{time.Second, 5 * time.Second, 10 * time.Second, 30 * time.Second, time.Minute, 2 * time.Minute, 5 * time.Minute, 10 * time.Minute, 30 * time.Minute, time.Hour, 6 * time.Hour, 24 * time.Hour} {
-		if step <= round {
-			step = round
-			break
-		}
-	}
-	if step <= 0 {
-		return
-	}
-	for t := from.Truncate(step).Add(step); t.Before(to) && len(s.Ticks) < 20; t = t.Add(step) {
+	for _, t := range roundTimes(from, to, 7) {
 		if x := place(t); x > stripLeft+20 && x < drawWidth-stripRight-20 {
 			s.Ticks = append(s.Ticks, tick{x, clock(t, zone)})
 		}
 	}
+}
+
+var roundSteps = []time.Duration{
+	time.Second, 2 * time.Second, 5 * time.Second, 10 * time.Second, 20 * time.Second, 30 * time.Second,
+	time.Minute, 2 * time.Minute, 5 * time.Minute, 10 * time.Minute, 20 * time.Minute, 30 * time.Minute,
+	time.Hour, 2 * time.Hour, 6 * time.Hour, 12 * time.Hour,
+}
+
+// roundTimes gives at most so many round times of day between two times.
+func roundTimes(from, to time.Time, most int) []time.Time {
+	step := 24 * time.Hour
+	for i := len(roundSteps) - 1; i >= 0 && to.Sub(from)/roundSteps[i] <= time.Duration(most-1); i-- {
+		step = roundSteps[i]
+	}
+	for to.Sub(from)/step > time.Duration(most-1) {
+		step *= 2
+	}
+	var all []time.Time
+	for t := from.Truncate(step).Add(step); t.Before(to); t = t.Add(step) {
+		all = append(all, t)
+	}
+	return all
 }

@@ -106,7 +106,8 @@ func (r *Report) isolation() promise {
 	}
 	switch {
 	case len(faults) > 0:
-		p.Tone, p.Held = bad, "Broken: "+strings.Join(faults, "; ")+"."
+		text := strings.Join(faults, "; ") + "."
+		p.Tone, p.Held = bad, strings.ToUpper(text[:1])+text[1:]
 	case len(gaps) > 0:
 		p.Tone, p.Held = neutral, "Not measured at the end: "+strings.Join(gaps, ", ")+"."
 	default:
