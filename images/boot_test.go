@@ -64,16 +64,59 @@ func newBuilder(t *testing.T, cache string) *images.Builder {
 	return &images.Builder{Catalogue: c, CacheDir: cache, Log: slog.New(slog.NewTextHandler(t.Output(), nil))}
 }
 
-// machine is an emulated machine, reached through ports of the loopback.
+// inNamespaces builds the images where the mirror can be reached and then runs
+// the test again in network and PID namespaces of its own, where machines can
+// have their real addresses. It says whether this is that second run.
+func inNamespaces(t *testing.T, names ...string) (map[string]images.Image, bool) {
+	t.Helper()
+	needHost(t)
+	start := time.Now()
+	built, err := newBuilder(t, cacheDir(t)).Build(t.Context(), names...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if os.Getenv("IMAGO_TEST_INSIDE") == t.Name() {
+		t.Logf("images checked in %.1fs", time.Since(start).Seconds())
+		lan(t)
+		return built, true
+	}
+	cmd := exec.CommandContext(t.Context(), "unshare", "--fork", "--pid", "--kill-child", "--mount", "--mount-proc", "--net", "--",
+		os.Args[0], "-test.run", "^"+t.Name()+"$", "-test.v", "-test.timeout", "20m")
+	cmd.Env = append(os.Environ(), "IMAGO_TEST_INSIDE="+t.Name())
+	out, err := cmd.CombinedOutput()
+	t.Logf("%s", out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return nil, false
+}
+
+// lan makes the bridge that the machines are on.
+func lan(t *testing.T) {
+	t.Helper()
+	for _, args := range []string{"link set lo up", "link add br0 type bridge", "address add 10.20.0.1/24 dev br0", "link set br0 up"} {
+		ip(t, args)
+	}
+}
+
+func ip(t *testing.T, args string) {
+	t.Helper()
+	if out, err := exec.Command("ip", strings.Fields(args)...).CombinedOutput(); err != nil {
+		t.Fatalf("ip %s: %v: %s", args, err, out)
+	}
+}
+
+// machine is an emulated machine on the bridge.
 type machine struct {
-	ssh, http string // addresses
-	client    *ssh.Client
-	started   time.Time
-	serial    string
+	addr    string
+	client  *ssh.Client
+	started time.Time
+	serial  string
+	cmd     *exec.Cmd
 }
 
 // boot starts a machine from an image and returns once sshd lets us in.
-func boot(t *testing.T, img images.Image, addr string, nic string) *machine {
+func boot(t *testing.T, img images.Image, addr string) *machine {
 	t.Helper()
 	dir := t.TempDir()
 	pub, priv, err := ed25519.GenerateKey(rand.Reader)
@@ -94,51 +137,57 @@ func boot(t *testing.T, img images.Image, addr string, nic string) *machine {
 	}
 	disk := filepath.Join(dir, "disk.qcow2")
 	start := time.Now()
+	prefix := netip.MustParsePrefix(addr + "/24")
+	mac := net.HardwareAddr{0x52, 0x54, 0, 1, 2, prefix.Addr().As4()[3]}
 	if err := images.Instantiate(t.Context(), img, disk, images.Instance{
-		Hostname: "guest", Address: netip.MustParsePrefix(addr), MAC: net.HardwareAddr{0x52, 0x54, 0, 1, 2, 3},
+		Hostname: "guest", Address: prefix, Gateway: netip.MustParseAddr("10.20.0.1"), MAC: mac,
 		AuthorizedKeys: []string{string(bytes.TrimSpace(ssh.MarshalAuthorizedKey(login)))},
 		HostKey:        hostKey, HostKeyPublic: hostPub, Format: "qcow2",
 	}); err != nil {
 		t.Fatal(err)
 	}
-	t.Logf("instance made in %.1fs", time.Since(start).Seconds())
-	m := &machine{ssh: freePort(t), http: freePort(t), serial: filepath.Join(dir, "serial")}
-	m.start(t, img, disk, addr, nic)
+	t.Logf("%s: instance made in %.1fs", img.Name, time.Since(start).Seconds())
+	m := &machine{addr: addr, serial: filepath.Join(dir, "serial")}
+	m.start(t, img, disk, mac)
 	pinned, _, _, _, err := ssh.ParseAuthorizedKey(hostPub)
 	if err != nil {
 		t.Fatal(err)
 	}
 	m.login(t, &ssh.ClientConfig{User: "root", Auth: []ssh.AuthMethod{ssh.PublicKeys(signer)},
 		HostKeyCallback: ssh.FixedHostKey(pinned), Timeout: 30 * time.Second})
-	t.Logf("ssh after %.1fs", time.Since(m.started).Seconds())
+	m.tell(t, img.Name+": ssh")
 	return m
 }
 
-func (m *machine) start(t *testing.T, img images.Image, disk, addr, nic string) {
+func (m *machine) tell(t *testing.T, what string) {
 	t.Helper()
-	prefix := netip.MustParsePrefix(addr)
-	guest := prefix.Addr().String()
-	net := fmt.Sprintf("user,id=n,restrict=on,net=%s,hostfwd=tcp:%s-%s:22,hostfwd=tcp:%s-%s:80%s",
-		prefix.Masked(), m.ssh, guest, m.http, guest, nic)
+	t.Logf("%s after %.1fs", what, time.Since(m.started).Seconds())
+}
+
+func (m *machine) start(t *testing.T, img images.Image, disk string, mac net.HardwareAddr) {
+	t.Helper()
+	tap := fmt.Sprintf("tap%d", mac[5])
+	ip(t, "tuntap add dev "+tap+" mode tap")
+	ip(t, "link set "+tap+" master br0 up")
 	mem := "512"
 	if strings.HasPrefix(img.Name, "wiki-web") {
 		mem = "768"
 	}
-	cmd := exec.Command("qemu-system-x86_64", "-machine", "pc,accel=tcg", "-cpu", "qemu64", "-smp", "1", "-m", mem,
+	m.cmd = exec.Command("qemu-system-x86_64", "-machine", "pc,accel=tcg", "-cpu", "qemu64", "-smp", "1", "-m", mem,
 		"-nodefaults", "-display", "none", "-no-reboot", "-serial", "file:"+m.serial,
 		"-kernel", img.Kernel, "-initrd", img.Initrd, "-append", img.Cmdline,
 		"-drive", "if=virtio,format=qcow2,cache=unsafe,file="+disk,
-		"-netdev", net, "-device", "virtio-net-pci,netdev=n,mac=52:54:00:01:02:03",
+		"-netdev", "tap,id=n,script=no,downscript=no,ifname="+tap, "-device", "virtio-net-pci,netdev=n,mac="+mac.String(),
+		"-device", "virtio-rng-pci",
 		"-device", "virtio-serial-pci", "-chardev", "socket,id=a,server=on,wait=off,path="+m.serial+".agent",
 		"-device", "virtserialport,chardev=a,name=org.qemu.guest_agent.0")
-	cmd.Stdout, cmd.Stderr = t.Output(), t.Output()
+	m.cmd.Stdout, m.cmd.Stderr = t.Output(), t.Output()
 	m.started = time.Now()
-	if err := cmd.Start(); err != nil {
+	if err := m.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
+		m.stop()
 		if t.Failed() {
 			serial, _ := os.ReadFile(m.serial)
 			t.Logf("serial console:\n%s", serial)
@@ -146,10 +195,15 @@ func (m *machine) start(t *testing.T, img images.Image, disk, addr, nic string) 
 	})
 }
 
+func (m *machine) stop() {
+	_ = m.cmd.Process.Kill()
+	_ = m.cmd.Wait()
+}
+
 func (m *machine) login(t *testing.T, config *ssh.ClientConfig) {
 	t.Helper()
 	poll(t, 4*time.Minute, "sshd", func() (err error) {
-		m.client, err = ssh.Dial("tcp", m.ssh, config)
+		m.client, err = ssh.Dial("tcp", m.addr+":22", config)
 		return err
 	})
 	t.Cleanup(func() { _ = m.client.Close() })
@@ -190,7 +244,7 @@ func (m *machine) run(t *testing.T, command string) string {
 
 // get asks for a page, as a client of the demonstration would.
 func (m *machine) get(path string) (*http.Response, string, error) {
-	req, err := http.NewRequest(http.MethodGet, "http://"+m.http+path, nil)
+	req, err := http.NewRequest(http.MethodGet, "http://"+m.addr+path, nil)
 	if err != nil {
 		return nil, "", err
 	}
@@ -203,44 +257,69 @@ func (m *machine) get(path string) (*http.Response, string, error) {
 	return resp, string(body), errors.Join(err, resp.Body.Close())
 }
 
-func freePort(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
-}
-
 // Both small guests must boot, name their version, and keep what is posted.
 func TestBootSmall(t *testing.T) {
-	needHost(t)
-	for _, version := range []string{"12", "13"} {
-		t.Run(version, func(t *testing.T) {
-			built, err := newBuilder(t, cacheDir(t)).Build(t.Context(), "small-"+version)
-			if err != nil {
-				t.Fatal(err)
-			}
-			m := boot(t, built["small-"+version], "10.20.0.10/24", "")
-			poll(t, time.Minute, "http", func() error { _, _, err := m.get("/"); return err })
-			t.Logf("http after %.1fs", time.Since(m.started).Seconds())
-			if resp, err := http.Post("http://"+m.http+"/", "text/plain", strings.NewReader("a line")); err != nil ||
-				resp.StatusCode != http.StatusCreated || resp.Header.Get("X-Version") != version {
-				t.Fatalf("post: %v %v", resp, err)
-			}
-			if _, body, err := m.get("/"); err != nil || body != "a line\n" {
-				t.Fatalf("get: %q %v", body, err)
-			}
-			if got := m.run(t, "cat /var/lib/small/log; cat /etc/hostname"); got != "a line\nguest\n" {
-				t.Errorf("log and host name: %q", got)
-			}
-			if out := m.run(t, "systemctl is-active qemu-guest-agent; systemctl --failed --no-legend"); out != "active\n" {
-				t.Errorf("units: %q", out)
-			}
-			if os.Getenv("IMAGO_BLAME") != "" {
-				t.Log(m.run(t, "systemd-analyze; systemd-analyze critical-chain ssh.service; systemd-analyze blame | head -40; systemctl list-units --no-pager --no-legend; dmesg | tail -30"))
-			}
-		})
+	built, inside := inNamespaces(t, "small-12", "small-13")
+	if !inside {
+		return
+	}
+	for i, version := range []string{"12", "13"} {
+		t.Run(version, func(t *testing.T) { bootSmall(t, built["small-"+version], version, fmt.Sprintf("10.20.0.%d", 10+i)) })
+	}
+}
+
+func bootSmall(t *testing.T, img images.Image, version, addr string) {
+	m := boot(t, img, addr)
+	poll(t, time.Minute, "http", func() error { _, _, err := m.get("/"); return err })
+	m.tell(t, "http")
+	resp, err := http.Post("http://"+m.addr+"/", "text/plain", strings.NewReader("a line"))
+	if err != nil || resp.StatusCode != http.StatusCreated || resp.Header.Get("X-Version") != version {
+		t.Fatalf("post: %v %v", resp, err)
+	}
+	if err := resp.Body.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, body, err := m.get("/"); err != nil || body != "a line\n" {
+		t.Fatalf("get: %q %v", body, err)
+	}
+	if got := m.run(t, "cat /var/lib/small/log; hostname"); got != "a line\nguest\n" {
+		t.Errorf("log and host name: %q", got)
+	}
+	m.agentAnswers(t)
+	if failed := m.run(t, "systemctl --failed --no-legend"); failed != "" {
+		t.Errorf("failed units: %s", failed)
+	}
+	m.blame(t)
+}
+
+// agentAnswers asks the QEMU guest agent through its channel.
+func (m *machine) agentAnswers(t *testing.T) {
+	t.Helper()
+	poll(t, time.Minute, "guest agent", func() error {
+		c, err := net.Dial("unix", m.serial+".agent")
+		if err != nil {
+			return err
+		}
+		defer c.Close()
+		if err := c.SetDeadline(time.Now().Add(5 * time.Second)); err != nil {
+			return err
+		}
+		if _, err := c.Write([]byte("{\"execute\":\"guest-ping\"}\n")); err != nil {
+			return err
+		}
+		buf := make([]byte, 256)
+		n, err := c.Read(buf)
+		if err == nil && !strings.Contains(string(buf[:n]), "return") {
+			err = fmt.Errorf("agent says %q", buf[:n])
+		}
+		return err
+	})
+}
+
+// blame logs where a boot's time went, when asked.
+func (m *machine) blame(t *testing.T) {
+	t.Helper()
+	if os.Getenv("IMAGO_BLAME") != "" {
+		t.Log(m.run(t, "systemd-analyze; systemd-analyze critical-chain; systemd-analyze blame | head -30; dmesg | tail -40"))
 	}
 }
