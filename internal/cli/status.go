@@ -89,6 +89,28 @@ func (a *app) planCommand() *cobra.Command {
 	return cmd
 }
 
+// reportCommand writes the report anew: clients' logs may have grown since.
+func (a *app) reportCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "report PLAN", Short: "Write the report of the latest run anew", Args: onePlan, ValidArgsFunction: planFiles,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			p, err := plan.Load(args[0])
+			if err != nil {
+				return err
+			}
+			path, err := upgrade.WriteReport(cmd.Context(), p, a.log)
+			if err != nil {
+				return err
+			}
+			if path == "" {
+				return fmt.Errorf("plan %s has no run to report on", p.Name)
+			}
+			a.say("report: " + path)
+			return nil
+		},
+	}
+}
+
 // guardCommand is the thaw guard: a process of its own, started while
 // production's file systems are frozen.
 func (a *app) guardCommand() *cobra.Command {

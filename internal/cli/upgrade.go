@@ -50,7 +50,7 @@ func (a *app) upgradeCommands() []*cobra.Command {
 	for _, v := range verbs {
 		cmds = append(cmds, a.verbCommand(v))
 	}
-	return append(cmds, a.statusCommand(), a.planCommand(), a.guardCommand())
+	return append(cmds, a.statusCommand(), a.reportCommand(), a.planCommand(), a.guardCommand())
 }
 
 func (a *app) verbCommand(v verb) *cobra.Command {

@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -10,6 +11,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"time"
@@ -38,9 +40,32 @@ type Answer struct {
 	Error   string    `json:"error,omitempty"`
 }
 
-// RunClient sends requests one after the other until ctx ends, and logs each
-// answer. A request that is under way when ctx ends is let finish, so that
-// its outcome is known and logged.
+// ReadAnswers reads a client's log. A last line that is not whole yet is left out.
+func ReadAnswers(path string) ([]Answer, error) {
+	raw, err := os.ReadFile(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read a client's log: %w", err)
+	}
+	var out []Answer
+	for _, line := range bytes.SplitAfter(raw, []byte{'\n'}) {
+		if !bytes.HasSuffix(line, []byte{'\n'}) {
+			continue
+		}
+		var a Answer
+		if err := json.Unmarshal(line, &a); err != nil {
+			return nil, fmt.Errorf("read a client's log %s: %w", path, err)
+		}
+		out = append(out, a)
+	}
+	return out, nil
+}
+
+// RunClient sends requests one after the other until ctx ends or a file named
+// "stop" stands beside the log, and logs each answer. A request that is under
+// way then is let finish, so that its outcome is known and logged.
 func RunClient(ctx context.Context, o ClientOptions) error {
 	sys, err := SystemByName(o.System)
 	if err != nil {
@@ -65,12 +90,23 @@ func RunClient(ctx context.Context, o ClientOptions) error {
 		if err := enc.Encode(a); err != nil {
 			return fmt.Errorf("write the client's log: %w", err)
 		}
+		if stopped(o.Log) {
+			return nil
+		}
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-time.After(o.Pause):
 		}
+		if stopped(o.Log) {
+			return nil
+		}
 	}
+}
+
+func stopped(log string) bool {
+	_, err := os.Stat(filepath.Join(filepath.Dir(log), stopFile))
+	return err == nil
 }
 
 type client struct {

@@ -10,7 +10,6 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -248,29 +247,4 @@ func (s *supervisor) awaitService(ctx context.Context, sys *System) error {
 		s.say("production answers after %.0f s", time.Since(began).Seconds())
 	}
 	return err
-}
-
-// StartClients runs the system's clients in the clients' namespace. Each stops
-// with its answer in hand when it gets SIGTERM.
-func (l *Lab) StartClients(ctx context.Context, executable string) ([]*exec.Cmd, error) {
-	sys, err := SystemByName(l.State.System)
-	if err != nil {
-		return nil, err
-	}
-	dir := filepath.Join(l.Dir, "clients")
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return nil, fmt.Errorf("make the clients' log directory: %w", err)
-	}
-	var cmds []*exec.Cmd
-	for _, c := range sys.Clients {
-		cmd := l.Command(ctx, "nsenter", "--net=/run/netns/"+ClientsNamespace, "--", executable, "lab", "client",
-			"--system", sys.Name, "--name", c.Name, "--kind", c.Kind, "--pause", c.Pause.String(),
-			"--keep-alive="+strconv.FormatBool(c.KeepAlive), "--log", filepath.Join(dir, c.Name+".jsonl"))
-		cmd.Stderr = os.Stderr
-		if err := cmd.Start(); err != nil {
-			return cmds, fmt.Errorf("start client %s: %w", c.Name, err)
-		}
-		cmds = append(cmds, cmd)
-	}
-	return cmds, nil
 }

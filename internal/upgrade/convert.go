@@ -29,8 +29,9 @@ func (e *Engine) Convert(ctx context.Context) error {
 
 // StepEvidence says how long a conversion step took.
 type StepEvidence struct {
-	Name    string  `json:"name"`
-	Seconds float64 `json:"seconds"`
+	Name    string    `json:"name"`
+	Started time.Time `json:"started"`
+	Seconds float64   `json:"seconds"`
 }
 
 // runSteps runs the steps that are meant for the occasion, in order.
@@ -45,7 +46,7 @@ func (e *Engine) runSteps(ctx context.Context, s *sessions, when plan.When, evid
 		if err := e.runStep(ctx, s, st); err != nil {
 			return &outcome{ErrStep, fmt.Errorf("conversion: %w", err)}
 		}
-		done = append(done, StepEvidence{st.Name, time.Since(began).Seconds()})
+		done = append(done, StepEvidence{st.Name, began, time.Since(began).Seconds()})
 		e.log.Info("step done", "step", st.Name, "seconds", time.Since(began).Seconds())
 	}
 	return e.j.Put(ctx, e.run.ID, evidence, done)

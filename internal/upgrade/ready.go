@@ -2,6 +2,7 @@ package upgrade
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"time"
 
@@ -33,7 +34,7 @@ func (e *Engine) awaitReady(ctx context.Context, u *netswitch.Universe, vm plan.
 func (e *Engine) condition(u *netswitch.Universe, vm plan.VM, r plan.Readiness, s *lateSession) hypervisor.Condition {
 	c := hypervisor.Condition{Hint: r.Hint, Timeout: r.Timeout.Duration}
 	if c.Hint == "" {
-		c.Hint = "the guest's console is in " + e.n.console(vm.Name)
+		c.Hint = fmt.Sprintf("the guest's console is kept as %s.console.log in %s", vm.Name, e.n.reportDir())
 	}
 	switch {
 	case r.SSH:

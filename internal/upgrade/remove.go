@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 
 	"imago.dev/imago/hypervisor"
 	"imago.dev/imago/internal/journal"
@@ -111,7 +112,7 @@ func (e *Engine) removeResource(ctx context.Context, kind journal.Kind, name str
 	case journal.KindNetwork:
 		return e.conn.RemoveNetwork(ctx, name, e.n.uuid("network"))
 	case journal.KindDirectory:
-		return os.RemoveAll(name)
+		return e.removeDir(name)
 	}
 	return fmt.Errorf("unknown kind of resource: it was written by a newer imago")
 }
@@ -130,4 +131,29 @@ func (e *Engine) endBackup(ctx context.Context, domain string) error {
 		return nil // ours is gone, and what runs is somebody else's
 	}
 	return err
+}
+
+// removeDir removes a directory of the run. The guests' consoles are kept beside
+// the report: they are what one looks at after a failure.
+func (e *Engine) removeDir(dir string) error {
+	consoles, err := filepath.Glob(filepath.Join(dir, "*.console.log"))
+	if err != nil {
+		return err
+	}
+	for _, c := range consoles {
+		if err := makeDir(e.n.reportDir()); err != nil {
+			return err
+		}
+		if err := os.Rename(c, filepath.Join(e.n.reportDir(), filepath.Base(c))); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return fmt.Errorf("keep a guest's console: %w", err)
+		}
+	}
+	if err := os.RemoveAll(dir); err != nil {
+		return err
+	}
+	// The parent is ours, too; it goes with its last run.
+	if err := os.Remove(filepath.Dir(dir)); err != nil && !errors.Is(err, syscall.ENOTEMPTY) && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	return nil
 }

@@ -14,9 +14,10 @@ import (
 
 // RollbackEvidence says what a rollback lost and cost.
 type RollbackEvidence struct {
-	Lost   []LostData `json:"lost"`
-	HoldMS float64    `json:"hold_ms"`
-	FlipUS float64    `json:"flip_us"`
+	Lost    []LostData `json:"lost"`
+	Flipped time.Time  `json:"flipped"`
+	HoldMS  float64    `json:"hold_ms"`
+	FlipUS  float64    `json:"flip_us"`
 }
 
 // LostData is what one comparison of the plan found new or changed since the switch.
@@ -154,7 +155,7 @@ func (e *Engine) rollbackHeld(ctx context.Context, u *netswitch.Universe, s *ses
 	if e.plan.OutboundAfterSwitch == plan.OutboundNAT {
 		errs = append(errs, u.AllowOutbound(after, false))
 	}
-	ev.HoldMS, ev.FlipUS = millis(time.Since(h.Began())), sw.FlipUS
+	ev.Flipped, ev.HoldMS, ev.FlipUS = sw.Flipped, millis(time.Since(h.Began())), sw.FlipUS
 	e.see.step(fmt.Sprintf("clients are on the old version; they were held for %.1f s", ev.HoldMS/1000))
 	errs = append(errs, e.j.Put(after, e.run.ID, evidenceRollback, ev))
 	return errors.Join(errs...)

@@ -42,6 +42,18 @@ func ReadStatus(ctx context.Context, p *plan.Plan, log *slog.Logger) (Status, er
 	return st, errors.Join(err, j.Close())
 }
 
+// WriteReport writes the report of the plan's latest run anew; see
+// [Engine.WriteReport]. It needs no libvirt.
+func WriteReport(ctx context.Context, p *plan.Plan, log *slog.Logger) (string, error) {
+	j, err := journal.OpenReadOnly(ctx, journalDir(p))
+	if err != nil {
+		return "", err
+	}
+	e := &Engine{plan: p, log: log, j: j, see: newObserver(nil)}
+	path, err := e.WriteReport(ctx, nil)
+	return path, errors.Join(err, j.Close())
+}
+
 // Status is ReadStatus for an open engine.
 func (e *Engine) Status(ctx context.Context) (Status, error) {
 	st := Status{Plan: e.plan.Name, State: "none"}
