@@ -65,7 +65,7 @@ type knownFlow struct {
 
 // knownFlows lists the connections from before the hold.
 func knownFlows(services []Service) ([]knownFlow, error) {
-	limit := establishedTimeout()
+	limits := readTimeouts()
 	var out []knownFlow
 	err := dumpFlows(services, func(s Service, f conntrack.Flow) error {
 		tcp := f.ProtoInfo.TCP
@@ -75,9 +75,8 @@ func knownFlows(services []Service) ([]knownFlow, error) {
 		k := knownFlow{app: s.App, key: flowKey{vip: s.VIP,
 			client: netip.AddrPortFrom(f.TupleOrig.IP.SourceAddress, f.TupleOrig.Proto.SourcePort)}}
 		k.closed = tcp.State > ctCloseWait && tcp.State < ctSynSent2 || byte(tcp.ReplyFlags>>8)&ctClosedFirst != 0
-		// The timeout is in whole seconds, so one of them is not certain.
-		if left := time.Duration(f.Timeout) * time.Second; tcp.State == ctEstablished && left < limit {
-			k.idle = max(0, limit-left-time.Second)
+		if tcp.State == ctEstablished {
+			k.idle = limits.idle(time.Duration(f.Timeout) * time.Second)
 		}
 		out = append(out, k)
 		return nil
@@ -85,9 +84,20 @@ func knownFlows(services []Service) ([]knownFlow, error) {
 	return out, err
 }
 
-// establishedTimeout is how long the kernel keeps a silent connection; 0 when not known.
-func establishedTimeout() time.Duration {
-	v, err := readSysctl("netfilter", "nf_conntrack_tcp_timeout_established")
+// timeouts are how long the kernel keeps an open connection without a packet, and
+// the shorter time when its last packet awaits an acknowledgement.
+type timeouts struct{ established, unacknowledged time.Duration }
+
+func readTimeouts() timeouts {
+	return timeouts{
+		established:    tcpTimeout("established"),
+		unacknowledged: max(tcpTimeout("unacknowledged"), tcpTimeout("max_retrans")),
+	}
+}
+
+// tcpTimeout reads one of them; 0 when it is not known.
+func tcpTimeout(name string) time.Duration {
+	v, err := readSysctl("netfilter", "nf_conntrack_tcp_timeout_"+name)
 	if err != nil {
 		return 0
 	}
@@ -96,6 +106,16 @@ func establishedTimeout() time.Duration {
 		return 0
 	}
 	return time.Duration(n) * time.Second
+}
+
+// idle says for how long at least a connection has been silent, when left is what
+// remains of its timeout. A remainder that could be of the shorter timeout tells
+// nothing: the connection may be in the middle of a request.
+func (t timeouts) idle(left time.Duration) time.Duration {
+	if left <= t.unacknowledged || left > t.established {
+		return 0
+	}
+	return max(0, t.established-left-time.Second) // in whole seconds, so one is not certain
 }
 
 // DropOldFlows deletes the conntrack entries that pin connections of the services

@@ -79,7 +79,7 @@ func (h *Hold) drainBegin() DrainReport {
 	defer h.mu.Unlock()
 	var r DrainReport
 	for _, f := range h.flows {
-		if !f.endedBefore && (f.inFlight() || f.lastAnswer.After(h.started)) {
+		if !f.endedBefore && (f.inFlight() || f.heldAnswers > 0) {
 			r.InFlight++
 		}
 	}
@@ -94,7 +94,7 @@ func (h *Hold) tryCut(r *DrainReport) bool {
 	if h.releasing || h.watching {
 		return false
 	}
-	r.Closed, r.Slowest = 0, 0
+	r.Closed, r.Slowest = 0, h.slowest
 	for _, f := range h.flows {
 		if !f.finished() {
 			return false
@@ -102,11 +102,8 @@ func (h *Hold) tryCut(r *DrainReport) bool {
 		if !f.endedBefore {
 			r.Closed++
 		}
-		if f.lastAnswer.After(h.started) {
-			r.Slowest = max(r.Slowest, f.lastAnswer.Sub(h.started))
-		}
 	}
-	if len(h.udp) > 0 && time.Since(h.lastUDP) < h.spec.Quiet {
+	if len(h.udp) > 0 && h.clock.now.Sub(h.lastUDP) < h.spec.Quiet {
 		return false
 	}
 	h.cut = true
@@ -122,20 +119,20 @@ func (h *Hold) busy(cause error) error {
 	e := &DrainError{Cause: cause}
 	for _, f := range h.flows {
 		if !f.finished() {
-			e.Busy = append(e.Busy, f.describe())
+			e.Busy = append(e.Busy, f.describe(h.clock.now))
 		}
 	}
 	slices.SortFunc(e.Busy, func(a, b BusyConn) int { return a.Client.Compare(b.Client) })
 	return e
 }
 
-func (f *flow) describe() BusyConn {
-	c := BusyConn{Client: f.key.client, VIP: f.key.vip, Since: time.Since(f.lastData)}
+func (f *flow) describe(now time.Time) BusyConn {
+	c := BusyConn{Client: f.key.client, VIP: f.key.vip, Since: now.Sub(f.lastData)}
 	switch {
 	case f.phase == flowClosing:
-		c.Why, c.Since = "client has not acknowledged the close", time.Since(f.finSent)
+		c.Why, c.Since = "client has not acknowledged the close", now.Sub(f.finSent)
 	case f.sync == syncHTTP && len(f.pending) > 0:
-		c.Why, c.Since = "waits for its answer", time.Since(f.busySince)
+		c.Why, c.Since = "waits for its answer", now.Sub(f.busySince)
 	case f.sync == syncHTTP:
 		c.Why = "between requests"
 	case f.sync == syncOpaque:

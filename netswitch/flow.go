@@ -37,19 +37,19 @@ type flow struct {
 
 	strict bool // out of order segments are dropped, so that the stream can be followed
 
-	c, s     seqTrack // next byte expected from the client and from the server
-	ackedTo  uint32   // how far the client has acknowledged
-	acked    bool
-	req      framer
-	resp     framer
-	pending  []string // methods of the requests without a whole answer
-	inAnswer bool     // the answer's header was seen while closing was wanted
-	patches  []patch
+	c, s         seqTrack // next byte expected from the client and from the server
+	cAcks, sAcks seqTrack // how far each side has acknowledged the other
+	req          framer
+	resp         framer
+	pending      []string // methods of the requests without a whole answer
+	inAnswer     bool     // the answer's header was seen while closing was wanted
+	patches      []patch
 
-	began      time.Time // when the hold began to follow it
-	lastData   time.Time
-	lastAnswer time.Time
-	busySince  time.Time
+	began       time.Time // when the hold began to follow it
+	lastData    time.Time
+	answers     int // whole ones
+	heldAnswers int // of these, during the hold
+	busySince   time.Time
 
 	finSeq            uint32
 	finAcked          bool
@@ -78,6 +78,9 @@ func (t *seqTrack) advance(to uint32) {
 		t.known, t.next = true, to
 	}
 }
+
+// beyond says that the place is known to lie after seq.
+func (t *seqTrack) beyond(seq uint32) bool { return t.known && after(t.next, seq) }
 
 func newFlow(key flowKey, app App, now time.Time) *flow {
 	f := &flow{key: key, app: app, began: now, lastData: now, window: 512}
@@ -120,8 +123,8 @@ func (f *flow) fromClient(p segment, now time.Time, cut bool) verdict {
 	if val, ecr, ok := p.timestamps(); ok {
 		f.stamped, f.tsVal, f.tsEcr = true, ecr, val
 	}
-	if p.has(flagACK) && (!f.acked || after(p.ack(), f.ackedTo)) {
-		f.acked, f.ackedTo = true, p.ack()
+	if p.has(flagACK) {
+		f.cAcks.advance(p.ack())
 	}
 	switch {
 	case p.has(flagRST):
@@ -175,7 +178,7 @@ func (f *flow) clientData(p segment, now time.Time, cut bool) verdict {
 	}
 	skip := int(int32(f.c.next - p.seq()))
 	switch {
-	case skip < 0 && f.strict:
+	case skip < 0 && f.strict && !f.sAcks.beyond(f.c.next):
 		return discard // a gap: the client sends again, in order
 	case skip < 0:
 		f.lose()
@@ -253,7 +256,7 @@ func (f *flow) clientWhileClosing(p segment) verdict {
 	if p.has(flagACK) && after(p.ack(), f.finSeq) {
 		f.finAcked = true
 	}
-	if len(p.payload()) > 0 && (!f.c.known || after(p.end(), f.c.next)) {
+	if len(p.payload()) > 0 && after(p.end(), f.c.next) {
 		f.clientDataRefused = true
 		return refuse
 	}

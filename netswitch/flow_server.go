@@ -6,6 +6,12 @@ import "time"
 // connection shall end with its present answer.
 func (f *flow) fromServer(p segment, now time.Time, closing bool) verdict {
 	f.window = p.window()
+	if p.has(flagACK) {
+		f.sAcks.advance(p.ack())
+		if !f.c.known || f.phase == flowClosing && after(f.sAcks.next, f.c.next) {
+			f.c.next = f.sAcks.next // it has that much, whatever we saw
+		}
+	}
 	switch {
 	case p.has(flagRST):
 		f.phase = flowGone
@@ -55,7 +61,7 @@ func (f *flow) serverData(p segment, now time.Time, closing bool) verdict {
 		return pass
 	}
 	skip := int(int32(f.s.next - p.seq()))
-	if skip < 0 && f.strict {
+	if skip < 0 && f.strict && !f.cAcks.beyond(f.s.next) {
 		return discard // a gap: the server sends again, in order
 	}
 	if skip < 0 {
@@ -165,7 +171,8 @@ func (f *flow) endAnswer(now time.Time) {
 		return // an interim answer
 	}
 	f.pending = f.pending[1:]
-	f.lastAnswer, f.busySince = now, now
+	f.answers++
+	f.busySince = now
 }
 
 // close begins the end of the connection: the FIN has the number seq.
@@ -176,6 +183,9 @@ func (f *flow) close(seq uint32, now time.Time) {
 // serverWhileClosing keeps the server's stream in step with the FIN that the client
 // has been told of.
 func (f *flow) serverWhileClosing(p segment) verdict {
+	if f.serverFIN && len(p.payload()) == 0 && p.seq() == f.finSeq+1 {
+		return pass // both FINs are one by now
+	}
 	if after(p.end(), f.finSeq) {
 		return discard // data after the end
 	}

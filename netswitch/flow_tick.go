@@ -32,7 +32,7 @@ func (f *flow) tick(now time.Time, t holdTimes) []forged {
 	case now.Sub(f.lastData) < t.quiet:
 		return nil
 	case f.s.known && (f.c.known || f.sync == syncHTTP):
-		if f.acked && after(f.s.next, f.ackedTo) {
+		if f.cAcks.known && after(f.s.next, f.cAcks.next) {
 			return nil // the client lacks bytes that the server sent
 		}
 		return f.closeIdle(now)
@@ -61,7 +61,7 @@ func (f *flow) fin() forged {
 
 // reset answers data that came after the close.
 func (f *flow) reset() forged {
-	return forged{from: f.key.vip, to: f.key.client, seq: f.ackedTo, flags: flagRST | flagACK, ack: f.c.next,
+	return forged{from: f.key.vip, to: f.key.client, seq: f.cAcks.next, flags: flagRST | flagACK, ack: f.c.next,
 		stamped: f.stamped, tsVal: f.tsVal, tsEcr: f.tsEcr}
 }
 
@@ -74,7 +74,7 @@ func (f *flow) repeatFIN(now time.Time) []forged {
 		return nil
 	}
 	f.finSent = now
-	if f.closedAfterAnswer && f.acked && after(f.finSeq, f.ackedTo) {
+	if f.closedAfterAnswer && f.cAcks.known && after(f.finSeq, f.cAcks.next) {
 		return nil // the server repeats the last bytes, and our FIN with them
 	}
 	return []forged{f.fin()}

@@ -28,7 +28,7 @@ type HoldSpec struct {
 	// first, and connections are known. Default 1 s.
 	Quiet time.Duration
 	// Idle is the silence after which a connection that is known to be between two
-	// requests is closed. Default 500 ms.
+	// requests is closed. Default 1 s.
 	Idle time.Duration
 	Log  *slog.Logger
 }
@@ -38,7 +38,7 @@ func (s *HoldSpec) complete() error {
 		s.Quiet = time.Second
 	}
 	if s.Idle == 0 {
-		s.Idle = 500 * time.Millisecond
+		s.Idle = time.Second
 	}
 	errs := []error{checkID(s.ID), checkServices(s.Services)}
 	if s.Deadline <= 0 || s.Quiet < 0 || s.Idle < 0 {
@@ -80,6 +80,8 @@ type Hold struct {
 
 	mu        sync.Mutex
 	started   time.Time
+	clock     quietClock // of all that waits for silence
+	slowest   time.Duration
 	watching  bool // connections are followed, nobody is held
 	releasing bool
 	kept      bool // the deadline no longer ends the hold
@@ -122,7 +124,7 @@ func Watch(ctx context.Context, spec HoldSpec) (*Hold, error) {
 	}
 	now := time.Now()
 	h := &Hold{spec: spec, services: map[netip.AddrPort]Service{}, udp: map[netip.AddrPort]bool{},
-		over: make(chan struct{}), begun: make(chan struct{}), watching: true, started: now, lastUDP: now,
+		over: make(chan struct{}), begun: make(chan struct{}), watching: true, started: now, clock: newQuietClock(now), lastUDP: now,
 		flows: map[flowKey]*flow{}, syns: map[flowKey]heldSYN{}}
 	for _, s := range spec.Services {
 		if s.Proto == TCP {
@@ -148,7 +150,7 @@ func (h *Hold) Begin() error {
 	if !h.watching {
 		return nil
 	}
-	h.watching, h.started, h.lastUDP = false, time.Now(), time.Now()
+	h.watching, h.started, h.lastUDP = false, time.Now(), h.clock.now
 	for _, f := range h.flows {
 		f.strict = true
 		if f.phase == flowGone {
@@ -207,8 +209,8 @@ func (h *Hold) findOpenFlows() error {
 	for _, k := range known {
 		f := h.flows[k.key]
 		if f == nil {
-			f = newFlow(k.key, k.app, h.started)
-			f.lastData = h.started.Add(-k.idle)
+			f = newFlow(k.key, k.app, h.clock.now)
+			f.lastData = h.clock.now.Add(-k.idle)
 			h.flows[k.key] = f
 		}
 		if k.closed && f.sync == syncUnknown {
@@ -238,29 +240,33 @@ func (h *Hold) tick(ctx context.Context) {
 			h.spec.Log.Warn("hold ends by its deadline", "after", h.spec.Deadline)
 			go h.end() // it waits for this goroutine
 			return
-		case now := <-ticker.C:
-			h.tickFlows(now)
+		case <-ticker.C:
+			h.tickFlows()
 		}
 	}
 }
 
-func (h *Hold) tickFlows(now time.Time) {
+func (h *Hold) tickFlows() {
+	st, err := readQueue(h.spec.Queue)
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.releasing {
+	held := len(h.syns) + len(h.datagrams)
+	if err != nil || h.releasing || !h.clock.tick(time.Now(), st.lastID, st.waiting <= held) {
 		return
 	}
 	if h.watching {
-		h.forget(now)
+		h.forget()
 		return
 	}
 	for _, f := range h.flows {
 		was, lost := f.phase, f.unreachableClient
-		for _, p := range f.tick(now, holdTimes{quiet: h.spec.Quiet, idle: h.spec.Idle}) {
+		for _, p := range f.tick(h.clock.now, holdTimes{quiet: h.spec.Quiet, idle: h.spec.Idle}) {
 			h.inject(p)
 		}
 		if was == flowOpen && f.phase == flowClosing {
 			h.stats.ClosedIdle++
+			h.spec.Log.Debug("idle connection is closed", "client", f.key.client, "requests_known", f.sync == syncHTTP,
+				"answers", f.answers, "silent", h.clock.now.Sub(f.lastData), "probes", f.probes, "client_fin", f.cliFIN)
 		}
 		if f.unreachableClient && !lost {
 			h.stats.Forced++
@@ -270,9 +276,9 @@ func (h *Hold) tickFlows(now time.Time) {
 
 // forget lets connections go that ended while they were watched. They stay for a
 // while, as their last packets still come.
-func (h *Hold) forget(now time.Time) {
+func (h *Hold) forget() {
 	for key, f := range h.flows {
-		if f.phase == flowGone && now.Sub(f.lastData) > 5*time.Second {
+		if f.phase == flowGone && h.clock.now.Sub(f.lastData) > 5*time.Second {
 			delete(h.flows, key)
 		}
 	}
@@ -343,7 +349,8 @@ func (h *Hold) release() error {
 // letGo accepts all that wait, the longest first.
 func (h *Hold) letGo() int {
 	waiting := make([]heldSYN, 0, len(h.syns))
-	for _, s := range h.syns {
+	for key, s := range h.syns {
+		delete(h.flows, key) // of an earlier life of the client's port
 		waiting = append(waiting, s)
 		h.stats.LongestWait = max(h.stats.LongestWait, time.Since(s.since))
 	}
@@ -362,7 +369,7 @@ func (h *Hold) letGo() int {
 // waitEmpty waits until the kernel has no packet left for the reader.
 func (h *Hold) waitEmpty() {
 	for end := time.Now().Add(time.Second); time.Now().Before(end); time.Sleep(time.Millisecond) {
-		if n, bound, err := queueWaiting(h.spec.Queue); err != nil || !bound || n == 0 {
+		if st, err := readQueue(h.spec.Queue); err != nil || st.waiting == 0 {
 			return
 		}
 	}
@@ -370,6 +377,6 @@ func (h *Hold) waitEmpty() {
 
 func (h *Hold) verdict(id uint32, v int) {
 	if err := h.queue.SetVerdict(id, v); err != nil {
-		h.spec.Log.Debug("verdict is not given", "err", err)
+		h.spec.Log.Warn("verdict is not given", "err", err)
 	}
 }

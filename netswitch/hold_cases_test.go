@@ -451,7 +451,7 @@ func TestKilledHolder(t *testing.T) {
 	}
 	waitLine(t, stderr, "HOLDING")
 	held := w.start(w.client(false), http.MethodPost, "/", "held", 10)
-	eventually(t, "SYN in the queue", func() bool { n, _, err := queueWaiting(77); return err == nil && n > 0 })
+	eventually(t, "SYN in the queue", func() bool { st, err := readQueue(77); return err == nil && st.waiting > 0 })
 	if err := holder.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}

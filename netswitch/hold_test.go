@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptrace"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -117,9 +118,13 @@ func (w *world) request(c *http.Client, method, path, id string, size int) (stri
 		req.ContentLength = int64(size)
 	}
 	begun := time.Now()
+	var local net.Addr
+	req = req.WithContext(httptrace.WithClientTrace(req.Context(), &httptrace.ClientTrace{
+		GotConn: func(i httptrace.GotConnInfo) { local = i.Conn.LocalAddr() },
+	}))
 	resp, err := c.Do(req)
 	if err != nil {
-		return "", err
+		return "", fmt.Errorf("%w (from %v, after %v)", err, local, time.Since(begun))
 	}
 	defer resp.Body.Close()
 	b, err := io.ReadAll(resp.Body)

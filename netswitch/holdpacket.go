@@ -17,6 +17,7 @@ func (h *Hold) handle(a nfqueue.Attribute) {
 	id := *a.PacketID
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	h.clock.saw(id)
 	if a.Payload == nil {
 		h.verdict(id, nfqueue.NfAccept)
 		return
@@ -26,16 +27,21 @@ func (h *Hold) handle(a nfqueue.Attribute) {
 		h.handleDatagram(id, *a.Payload)
 		return
 	}
-	now := time.Now()
-	var v verdict
+	now := h.clock.now
+	v := pass
 	if s, ok := h.services[p.dst()]; ok {
+		key := flowKey{p.src(), p.dst()}
 		if p.isFirstSYN() {
-			h.handleSYN(id, flowKey{p.src(), p.dst()}, now)
+			h.handleSYN(id, key, time.Now())
 			return
 		}
-		v = h.clientSegment(h.flowOf(flowKey{p.src(), p.dst()}, s.App, now), p, now)
+		if f := h.flowOf(key, s.App, now); f != nil {
+			v = h.clientSegment(f, p, now)
+		}
 	} else if s, ok := h.services[p.src()]; ok {
-		v = h.serverSegment(h.flowOf(flowKey{p.dst(), p.src()}, s.App, now), p, now)
+		if f := h.flowOf(flowKey{p.dst(), p.src()}, s.App, now); f != nil {
+			v = h.serverSegment(f, p, now)
+		}
 	}
 	h.settle(id, p, v)
 }
@@ -47,16 +53,21 @@ func (h *Hold) settle(id uint32, p segment, v verdict) {
 	case passChanged:
 		p.seal()
 		if err := h.queue.SetVerdictModPacket(id, nfqueue.NfAccept, p.b); err != nil {
-			h.spec.Log.Debug("verdict is not given", "err", err)
+			h.spec.Log.Warn("verdict is not given", "err", err)
 		}
 	default:
 		h.verdict(id, nfqueue.NfDrop)
 	}
 }
 
+// flowOf returns the flow to follow, nil for a connection that is none of the
+// hold's business: once it is being released, only those that it has closed are.
 func (h *Hold) flowOf(key flowKey, app App, now time.Time) *flow {
 	f := h.flows[key]
-	if f == nil {
+	switch {
+	case h.releasing && (f == nil || f.phase != flowClosing):
+		return nil
+	case f == nil:
 		f = newFlow(key, app, now)
 		f.strict = !h.watching
 		h.flows[key] = f
@@ -100,10 +111,14 @@ func (h *Hold) clientSegment(f *flow, p segment, now time.Time) verdict {
 }
 
 func (h *Hold) serverSegment(f *flow, p segment, now time.Time) verdict {
-	was := f.closedAfterAnswer
+	was, answers := f.closedAfterAnswer, f.answers
 	v := f.fromServer(p, now, !h.releasing && !h.watching)
 	if f.closedAfterAnswer && !was {
 		h.stats.ClosedAfterAnswer++
+	}
+	if f.answers > answers && !h.watching {
+		f.heldAnswers++
+		h.slowest = time.Since(h.started)
 	}
 	return v
 }
@@ -113,7 +128,7 @@ func (h *Hold) handleDatagram(id uint32, b []byte) {
 	src, dst, ok := udpEndpoints(b)
 	switch {
 	case ok && h.udp[src]:
-		h.lastUDP = time.Now()
+		h.lastUDP = h.clock.now
 	case !ok || !h.udp[dst] || h.releasing || h.watching:
 	case len(h.datagrams) < maxDatagrams:
 		h.stats.HeldDatagrams++

@@ -23,9 +23,9 @@ var errQueueTaken = errors.New("queue is in use")
 // openQueue binds the queue and delivers its packets to f, from one goroutine of
 // the library's, until ctx ends.
 func openQueue(ctx context.Context, queue uint16, f func(nfqueue.Attribute)) (*nfqueue.Nfqueue, error) {
-	if _, taken, err := queueWaiting(queue); err != nil {
+	if st, err := readQueue(queue); err != nil {
 		return nil, err
-	} else if taken {
+	} else if st.bound {
 		return nil, fmt.Errorf("queue %d: %w", queue, errQueueTaken)
 	}
 	q, err := nfqueue.Open(&nfqueue.Config{
@@ -57,27 +57,40 @@ func openQueue(ctx context.Context, queue uint16, f func(nfqueue.Attribute)) (*n
 	return q, nil
 }
 
-// queueWaiting reads how many packets wait in a queue and whether it has a reader.
-func queueWaiting(queue uint16) (n int, bound bool, err error) {
+// queueState is what the kernel tells of a queue.
+type queueState struct {
+	bound   bool // somebody reads it
+	waiting int  // packets without a verdict
+	lastID  uint32
+}
+
+func readQueue(queue uint16) (queueState, error) {
 	b, err := os.ReadFile("/proc/thread-self/net/netfilter/nfnetlink_queue")
 	if errors.Is(err, os.ErrNotExist) {
-		return 0, false, nil
+		return queueState{}, nil
 	}
 	if err != nil {
-		return 0, false, fmt.Errorf("read queues: %w", err)
+		return queueState{}, fmt.Errorf("read queues: %w", err)
 	}
-	for _, line := range strings.Split(string(b), "\n") {
+	return parseQueues(string(b), queue)
+}
+
+// parseQueues reads the kernel's table: number, reader, waiting, mode, range,
+// dropped, dropped on the way, last number, 1.
+func parseQueues(table string, queue uint16) (queueState, error) {
+	for line := range strings.Lines(table) {
 		f := strings.Fields(line)
-		if len(f) < 3 || f[0] != strconv.Itoa(int(queue)) {
+		if len(f) < 8 || f[0] != strconv.Itoa(int(queue)) {
 			continue
 		}
-		n, err := strconv.Atoi(f[2])
-		if err != nil {
-			return 0, true, fmt.Errorf("read queues: %w", err)
+		waiting, err1 := strconv.Atoi(f[2])
+		last, err2 := strconv.ParseUint(f[7], 10, 32)
+		if err := errors.Join(err1, err2); err != nil {
+			return queueState{}, fmt.Errorf("read queues: %w", err)
 		}
-		return n, true, nil
+		return queueState{bound: true, waiting: waiting, lastID: uint32(last)}, nil
 	}
-	return 0, false, nil
+	return queueState{}, nil
 }
 
 // injector sends packets of our own making, with addresses as we say.

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -21,8 +22,11 @@ const insideEnv = "IMAGO_NETSWITCH_INSIDE"
 // TestMain runs all tests in network, mount and pid namespaces of their own, so
 // that the machine's network is never touched.
 func TestMain(m *testing.M) {
-	if os.Getenv(holderEnv) != "" {
-		os.Exit(m.Run())
+	fuzzing := slices.ContainsFunc(os.Args, func(a string) bool {
+		return strings.HasPrefix(a, "-test.fuzz") && a != "-test.fuzz=" && !strings.HasPrefix(a, "-test.fuzzcachedir")
+	})
+	if fuzzing || os.Getenv(holderEnv) != "" {
+		os.Exit(m.Run()) // no namespaces needed, or in those of the parent
 	}
 	if os.Getenv(insideEnv) != "" {
 		if err := settleIn(); err != nil {
@@ -243,7 +247,7 @@ func eventually(t testing.TB, what string, ok func() bool) {
 }
 
 func testLog(t testing.TB) *slog.Logger {
-	return slog.New(slog.NewTextHandler(testWriter{t}, nil))
+	return slog.New(slog.NewTextHandler(testWriter{t}, &slog.HandlerOptions{Level: slog.LevelDebug}))
 }
 
 type testWriter struct{ t testing.TB }

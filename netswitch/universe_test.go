@@ -18,7 +18,7 @@ import (
 
 // snapshot is everything of the host's network that a user could see.
 func snapshot(t testing.TB) string {
-	return sh(t, "", "nft -s list ruleset; ip -o link | sed 's/@[^:]*//; s/state [A-Z]*//; s/,LOWER_UP//; s/,M-DOWN//; s/NO-CARRIER,//' | sort -k2; ip -o addr; ip route; ip neigh show nud permanent; ls /run/netns; "+
+	return sh(t, "", "nft -s list ruleset; ip -o link | sed 's/@[^:]*//; s/state [A-Z]*//; s/,LOWER_UP//; s/,M-DOWN//; s/NO-CARRIER,//' | sort -k2; ip -o addr | sed 's/ tentative//'; ip route; ip neigh show nud permanent; ls /run/netns; "+
 		"sysctl -a 2>/dev/null | grep -E '^net.(ipv4|ipv6|bridge|netfilter)' | grep -vE 'nf_conntrack_count|stat|random|uuid|neigh.*retrans|route.*flush|tcp_mem|imgt|imgb'")
 }
 
