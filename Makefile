@@ -1,0 +1,39 @@
+# Two commands do everything on a fresh Debian, as root:
+#   make demo   upgrades a live MediaWiki in a parallel universe; ends in a report
+#   make test   installs what the tests need and runs all of them
+SHELL := /bin/bash
+GO := $(shell command -v go || echo /usr/local/go/bin/go)
+export PATH := $(dir $(GO)):$(PATH)
+
+.PHONY: all demo test check unit bootstrap build install fuzz clean help
+
+all: build
+
+help:
+	@sed -n 's/^# \?//p;/^SHELL/q' Makefile
+
+bootstrap:
+	@scripts/bootstrap
+
+build: bootstrap
+	@mkdir -p bin
+	go build -o bin/imago ./cmd/imago
+	CGO_ENABLED=0 go build -trimpath -ldflags='-s -w' -o bin/imago-agent ./cmd/imago-agent
+
+# Builds first, then hands the terminal over: Ctrl-C ends the demo, which cleans up.
+demo: build
+	@exec bin/imago lab demo --system wiki --out out
+
+test: build
+	@scripts/test
+
+check: build
+	@scripts/test check
+
+install: build
+	install -D -m 755 bin/imago $(DESTDIR)/usr/bin/imago
+	install -D -m 755 bin/imago-agent $(DESTDIR)/usr/lib/imago/imago-agent
+	bin/imago completion bash | install -D -m 644 /dev/stdin $(DESTDIR)/usr/share/bash-completion/completions/imago
+
+clean:
+	rm -rf bin out
