@@ -112,6 +112,7 @@ type machine struct {
 	client  *ssh.Client
 	started time.Time
 	serial  string
+	tap     string
 	cmd     *exec.Cmd
 }
 
@@ -161,14 +162,14 @@ func boot(t *testing.T, img images.Image, addr string) *machine {
 
 func (m *machine) tell(t *testing.T, what string) {
 	t.Helper()
-	t.Logf("%s after %.1fs", what, time.Since(m.started).Seconds())
+	t.Logf("%s after %.1fs (processor %.1fs)", what, time.Since(m.started).Seconds(), m.cpu(t))
 }
 
 func (m *machine) start(t *testing.T, img images.Image, disk string, mac net.HardwareAddr) {
 	t.Helper()
-	tap := fmt.Sprintf("tap%d", mac[5])
-	ip(t, "tuntap add dev "+tap+" mode tap")
-	ip(t, "link set "+tap+" master br0 up")
+	m.tap = fmt.Sprintf("tap%d", mac[5])
+	ip(t, "tuntap add dev "+m.tap+" mode tap")
+	ip(t, "link set "+m.tap+" master br0 up")
 	mem := "512"
 	if strings.HasPrefix(img.Name, "wiki-web") {
 		mem = "768"
@@ -177,7 +178,7 @@ func (m *machine) start(t *testing.T, img images.Image, disk string, mac net.Har
 		"-nodefaults", "-display", "none", "-no-reboot", "-serial", "file:"+m.serial,
 		"-kernel", img.Kernel, "-initrd", img.Initrd, "-append", img.Cmdline,
 		"-drive", "if=virtio,format=qcow2,cache=unsafe,file="+disk,
-		"-netdev", "tap,id=n,script=no,downscript=no,ifname="+tap, "-device", "virtio-net-pci,netdev=n,mac="+mac.String(),
+		"-netdev", "tap,id=n,script=no,downscript=no,ifname="+m.tap, "-device", "virtio-net-pci,netdev=n,mac="+mac.String(),
 		"-device", "virtio-rng-pci",
 		"-device", "virtio-serial-pci", "-chardev", "socket,id=a,server=on,wait=off,path="+m.serial+".agent",
 		"-device", "virtserialport,chardev=a,name=org.qemu.guest_agent.0")
@@ -198,6 +199,37 @@ func (m *machine) start(t *testing.T, img images.Image, disk string, mac net.Har
 func (m *machine) stop() {
 	_ = m.cmd.Process.Kill()
 	_ = m.cmd.Wait()
+	_ = exec.Command("ip", "link", "del", m.tap).Run()
+}
+
+// cpu is the processor time that the emulated machine took so far: it tells more
+// than the clock where others work as well.
+func (m *machine) cpu(t *testing.T) float64 {
+	t.Helper()
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", m.cmd.Process.Pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := bytes.Cut(stat, []byte(") "))
+	var user, system float64
+	if _, err := fmt.Sscan(strings.Join(strings.Fields(string(rest))[11:13], " "), &user, &system); err != nil {
+		t.Fatal(err)
+	}
+	return (user + system) / 100
+}
+
+// timed runs f and logs what it took, by the clock and of these machines' processors.
+func timed(t *testing.T, what string, f func(), machines ...*machine) {
+	t.Helper()
+	total := func() (s float64) {
+		for _, m := range machines {
+			s += m.cpu(t)
+		}
+		return s
+	}
+	start, cpu := time.Now(), total()
+	f()
+	t.Logf("%s took %.1fs (processors %.1fs)", what, time.Since(start).Seconds(), total()-cpu)
 }
 
 func (m *machine) login(t *testing.T, config *ssh.ClientConfig) {

@@ -88,13 +88,27 @@ type Kernel struct {
 // parseRecipe reads one recipe and refuses unknown keys, with line and column.
 func parseRecipe(data []byte) (*Recipe, error) {
 	var r Recipe
-	if err := yaml.UnmarshalWithOptions(data, &r, yaml.Strict()); err != nil {
-		return nil, errors.New(yaml.FormatError(err, false, true))
+	if err := decode(data, &r); err != nil {
+		return nil, err
 	}
 	if err := r.validate(); err != nil {
 		return nil, err
 	}
 	return &r, nil
+}
+
+// decode guards against input that the YAML library panics over, such as a tag
+// that has no value.
+func decode(data []byte, r *Recipe) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("not YAML that can be read: %v", p)
+		}
+	}()
+	if err := yaml.UnmarshalWithOptions(data, r, yaml.Strict()); err != nil {
+		return errors.New(yaml.FormatError(err, false, true))
+	}
+	return nil
 }
 
 // inline replaces every Source by the content it names, so that the recipe is whole.

@@ -26,9 +26,10 @@ func TestBootWiki(t *testing.T) {
 	oldWeb.blame(t)
 	oldWeb.stop()
 
-	start := time.Now()
-	dump := oldDB.run(t, "mariadb-dump --single-transaction --no-tablespaces --ignore-table-data=wiki.objectcache wiki")
-	t.Logf("dump of %d bytes took %.1fs", len(dump), time.Since(start).Seconds())
+	var dump, out string
+	timed(t, "dump", func() {
+		dump = oldDB.run(t, "mariadb-dump --single-transaction --no-tablespaces --ignore-table-data=wiki.objectcache wiki")
+	}, oldDB)
 	want = oldDB.counts(t)
 	oldDB.blame(t)
 	oldDB.stop()
@@ -36,12 +37,10 @@ func TestBootWiki(t *testing.T) {
 	newDB := boot(t, built["wiki-db-13"], "10.20.0.12")
 	newDB.waitDB(t)
 	newWeb := boot(t, built["wiki-web-13"], "10.20.0.10")
-	start = time.Now()
-	newDB.load(t, dump)
-	t.Logf("load took %.1fs", time.Since(start).Seconds())
-	start = time.Now()
-	out := newWeb.run(t, "setpriv --reuid www-data --regid www-data --init-groups php /var/lib/mediawiki/maintenance/update.php --quick")
-	t.Logf("update.php took %.1fs", time.Since(start).Seconds())
+	timed(t, "load", func() { newDB.load(t, dump) }, newDB)
+	timed(t, "update.php", func() {
+		out = newWeb.run(t, "setpriv --reuid www-data --regid www-data --init-groups php /var/lib/mediawiki/maintenance/update.php --quick")
+	}, newDB, newWeb)
 	if !strings.Contains(out, "Done in") {
 		t.Errorf("update.php: %s", out)
 	}
@@ -92,12 +91,13 @@ func (m *machine) visit(t *testing.T, mediawiki, php string) {
 	m.tell(t, "web server")
 	for i, path := range []string{"/mediawiki/index.php/Main_Page", "/mediawiki/index.php/Main_Page",
 		"/mediawiki/index.php/Category:Places", "/mediawiki/index.php/Archive_mill_1", "/mediawiki/index.php/Special:RecentChanges"} {
-		start := time.Now()
-		resp, body, err := m.get(path)
+		var resp *http.Response
+		var body string
+		var err error
+		timed(t, fmt.Sprintf("page %d, %s,", i+1, path), func() { resp, body, err = m.get(path) }, m)
 		if err != nil || (resp.StatusCode != http.StatusOK && resp.StatusCode != http.StatusNotFound) {
 			t.Fatalf("%s: %v %v\n%.2000s", path, resp, err, body)
 		}
-		t.Logf("page %d took %.2fs (%s)", i+1, time.Since(start).Seconds(), path)
 		if !strings.Contains(body, "MediaWiki "+mediawiki) || !strings.HasPrefix(resp.Header.Get("X-Powered-By"), php) {
 			t.Errorf("%s: not from MediaWiki %s on %s: %v", path, mediawiki, php, resp.Header)
 		}
