@@ -60,7 +60,7 @@ const (
 	firstPause     = 100 * time.Millisecond
 	longestPause   = 2 * time.Second
 	// checkLimit bounds a single check, so that a hanging one does not eat the whole wait.
-	checkLimit = 20 * time.Second
+	checkLimit = time.Minute
 )
 
 // WaitReady waits for the conditions in their order, with growing pauses

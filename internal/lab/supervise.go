@@ -75,7 +75,7 @@ func (s *supervisor) up(ctx context.Context) error {
 	if _, err := startLibvirtd(ctx, s.o.Dir); err != nil {
 		return err
 	}
-	s.say("a private libvirtd answers")
+	s.say("a private libvirtd answers; making the disks of the VMs")
 	if err := s.defineNetwork(ctx); err != nil {
 		return err
 	}
@@ -131,7 +131,7 @@ func (s *supervisor) makeMachines(ctx context.Context, sys *System) (map[string]
 	g, ctx := errgroup.WithContext(ctx)
 	for _, m := range slices.Concat(sys.Production, sys.New) {
 		g.Go(func() error {
-			bm, err := s.makeMachine(ctx, m, imgs[m.Image], authorized)
+			bm, err := s.makeMachine(ctx, sys, m, imgs[m.Image], authorized)
 			if err != nil {
 				return err
 			}
@@ -144,7 +144,7 @@ func (s *supervisor) makeMachines(ctx context.Context, sys *System) (map[string]
 	return built, g.Wait()
 }
 
-func (s *supervisor) makeMachine(ctx context.Context, m Machine, img images.Image, authorized string) (builtMachine, error) {
+func (s *supervisor) makeMachine(ctx context.Context, sys *System, m Machine, img images.Image, authorized string) (builtMachine, error) {
 	private, public, err := images.NewHostKey()
 	if err != nil {
 		return builtMachine{}, err
@@ -163,7 +163,9 @@ func (s *supervisor) makeMachine(ctx context.Context, m Machine, img images.Imag
 	if err != nil {
 		return builtMachine{}, fmt.Errorf("make the disk of %s: %w", m.Name, err)
 	}
-	bm.SHA256, err = images.FileSHA256(ctx, bm.Disk)
+	if slices.ContainsFunc(sys.New, func(n Machine) bool { return n.Name == m.Name }) {
+		bm.SHA256, err = images.FileSHA256(ctx, bm.Disk) // for the plan
+	}
 	return bm, err
 }
 

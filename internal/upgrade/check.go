@@ -20,7 +20,11 @@ func (e *Engine) Check(ctx context.Context) error {
 	if err := e.samePlan(ctx); err != nil {
 		return err
 	}
-	return e.phase(ctx, phaseCheck, func(ctx context.Context) error { return e.check(ctx) })
+	return e.phase(ctx, phaseCheck, func(ctx context.Context) error {
+		err := e.check(ctx)
+		e.checked = err == nil
+		return err
+	})
 }
 
 // check is Check without the record of a phase.

@@ -63,8 +63,10 @@ func (e *Engine) Clone(ctx context.Context) error {
 		return err
 	}
 	return e.phase(ctx, phaseClone, func(ctx context.Context) error {
-		if err := e.check(ctx); err != nil {
-			return err
+		if !e.checked {
+			if err := e.check(ctx); err != nil {
+				return err
+			}
 		}
 		err := e.clone(ctx)
 		if err == nil {

@@ -45,6 +45,9 @@ type Engine struct {
 	kind   string // virtualization type of new VMs
 	noCX16 bool   // new VMs must do without cmpxchg16b
 	see    *observer
+	// checked: Check passed in this process just now, so Clone need not repeat
+	// it; the sums of large images take long.
+	checked bool
 }
 
 // Open connects to libvirt and opens the journal of the plan's state directory.
