@@ -21,22 +21,34 @@ type VerifyEvidence struct {
 	transfer.Comparison
 }
 
+// comparisonsAtOnce bounds how many comparisons run side by side: each is mostly
+// waiting for its two guests.
+const comparisonsAtOnce = 3
+
 // verify makes all comparisons of the plan. With keep, it also lists the new
 // side's objects in a file: what a rollback would compare with.
 func (e *Engine) verify(ctx context.Context, s *sessions, evidence string, keep bool) error {
-	var results []VerifyEvidence
-	var faults []error
-	for _, v := range e.plan.Verify {
-		began := time.Now()
-		c, err := e.compare(ctx, s, v, keep)
+	results := make([]VerifyEvidence, len(e.plan.Verify))
+	g, gctx := errgroup.WithContext(ctx)
+	g.SetLimit(comparisonsAtOnce)
+	for i, v := range e.plan.Verify {
+		sides, err := e.sides(ctx, s, v) // logs in, which is not for concurrent use
 		if err != nil {
-			return &outcome{ErrVerify, fmt.Errorf("compare %s: %w", v.Name, err)}
+			return errors.Join(&outcome{ErrVerify, fmt.Errorf("compare %s: %w", v.Name, err)}, g.Wait())
 		}
-		results = append(results, VerifyEvidence{Name: v.Name, Seconds: time.Since(began).Seconds(), Comparison: c})
-		e.see.step(fmt.Sprintf("compared %s: %s", v.Name, c))
-		if !c.OK() {
-			faults = append(faults, fmt.Errorf("%s: %s%s", v.Name, c, samples(c)))
-		}
+		g.Go(func() error {
+			began := time.Now()
+			c, err := e.compare(gctx, sides, v, keep)
+			if err != nil {
+				return &outcome{ErrVerify, fmt.Errorf("compare %s: %w", v.Name, err)}
+			}
+			results[i] = VerifyEvidence{Name: v.Name, Seconds: time.Since(began).Seconds(), Comparison: c}
+			e.see.step(fmt.Sprintf("compared %s: %s", v.Name, c))
+			return nil
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return err
 	}
 	if err := e.j.Put(ctx, e.run.ID, evidence, results); err != nil {
 		return err
@@ -44,10 +56,28 @@ func (e *Engine) verify(ctx context.Context, s *sessions, evidence string, keep 
 	if len(e.plan.Verify) == 0 {
 		e.see.warning("the plan compares nothing: nobody knows whether all data arrived")
 	}
+	var faults []error
+	for _, r := range results {
+		if !r.OK() {
+			faults = append(faults, fmt.Errorf("%s: %s%s", r.Name, r.Comparison, samples(r.Comparison)))
+		}
+	}
 	if len(faults) > 0 {
 		return &outcome{ErrVerify, fmt.Errorf("old and new data differ: %w", errors.Join(faults...))}
 	}
 	return nil
+}
+
+// sides are the two sides of a comparison, ready to be read.
+type sides struct{ old, fresh transfer.ObjectSource }
+
+func (e *Engine) sides(ctx context.Context, s *sessions, v plan.Comparison) (sides, error) {
+	old, err := e.objects(ctx, s, v.Old)
+	if err != nil {
+		return sides{}, err
+	}
+	fresh, err := e.objects(ctx, s, v.New)
+	return sides{old, fresh}, err
 }
 
 // samples names the first objects that differ.
@@ -64,22 +94,14 @@ func samples(c transfer.Comparison) string {
 	return b.String()
 }
 
-func (e *Engine) compare(ctx context.Context, s *sessions, v plan.Comparison, keep bool) (transfer.Comparison, error) {
-	old, err := e.objects(ctx, s, v.Old)
-	if err != nil {
-		return transfer.Comparison{}, err
-	}
-	fresh, err := e.objects(ctx, s, v.New)
-	if err != nil {
-		return transfer.Comparison{}, err
-	}
+func (e *Engine) compare(ctx context.Context, s sides, v plan.Comparison, keep bool) (transfer.Comparison, error) {
 	opts := transfer.Options{AllowEmpty: v.AllowEmpty, TempDir: e.n.dir(), Progress: func(o, n int64) {
 		e.see.progress("comparing "+v.Name, "objects", uint64(min(o, n)), uint64(max(o, n)))
 	}}
 	if !keep {
-		return transfer.Compare(ctx, old, fresh, opts)
+		return transfer.Compare(ctx, s.old, s.fresh, opts)
 	}
-	return e.compareAndKeep(ctx, old, fresh, e.n.manifest(v.Name), opts)
+	return e.compareAndKeep(ctx, s.old, s.fresh, e.n.manifest(v.Name), opts)
 }
 
 // compareAndKeep reads the new side once, for the comparison and for the list.
