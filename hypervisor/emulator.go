@@ -15,3 +15,12 @@ func (c *Conn) BrokenCX16() (bool, error) {
 	}
 	return v < firstGoodCX16, nil
 }
+
+// EmulatorVersion is the version of the host's QEMU.
+func (c *Conn) EmulatorVersion() (string, error) {
+	v, err := c.raw.GetVersion()
+	if err != nil {
+		return "", fmt.Errorf("ask %q for its QEMU version: %w", c.uri, err)
+	}
+	return fmt.Sprintf("%d.%d.%d", v/1_000_000, v/1000%1000, v%1000), nil
+}

@@ -26,15 +26,6 @@ func (e *Engine) Abort(ctx context.Context) error {
 			return err
 		}
 		e.see.step("everything that imago made is removed")
-		domains, err := e.productionDomains(ctx)
-		if err != nil {
-			e.see.warning(err.Error())
-			return nil // gone or renamed by somebody else: nothing of ours to do
-		}
-		var before any
-		if had, err := e.get(ctx, evidenceBefore, &before); err != nil || !had {
-			return err
-		}
-		return e.proveIsolation(ctx, domains)
+		return e.proveUntouched(ctx)
 	})
 }

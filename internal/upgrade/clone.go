@@ -76,7 +76,7 @@ func (e *Engine) Clone(ctx context.Context) error {
 		undo, cancel := cleanup(ctx)
 		defer cancel()
 		e.see.step("removing what was made of the universe")
-		return errors.Join(err, e.removeEverything(undo))
+		return errors.Join(err, e.removeEverything(undo), e.proveUntouched(undo))
 	})
 }
 

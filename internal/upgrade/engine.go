@@ -169,6 +169,9 @@ func (e *Engine) samePlan(ctx context.Context) error {
 
 func (e *Engine) versions() map[string]string {
 	v := map[string]string{"imago": e.opts.Version, "libvirt": e.conn.Version(), "virtualization": e.kind}
+	if qemu, err := e.conn.EmulatorVersion(); err == nil {
+		v["QEMU"] = qemu
+	}
 	if raw, err := os.ReadFile("/proc/sys/kernel/osrelease"); err == nil {
 		v["kernel"] = string(raw[:max(0, len(raw)-1)])
 	}

@@ -66,6 +66,20 @@ func (e *Engine) proveIsolation(ctx context.Context, domains map[string]*hypervi
 	return nil
 }
 
+// proveUntouched is proveIsolation where the clone may not even have begun.
+func (e *Engine) proveUntouched(ctx context.Context) error {
+	var before map[string]hypervisor.Fingerprint
+	if had, err := e.get(ctx, evidenceBefore, &before); err != nil || !had {
+		return err
+	}
+	domains, err := e.productionDomains(ctx)
+	if err != nil {
+		e.see.warning(err.Error())
+		return nil // gone or renamed by somebody else: nothing of ours to prove
+	}
+	return e.proveIsolation(ctx, domains)
+}
+
 // AttemptsEvidence is what tried to leave the universe before the switch.
 type AttemptsEvidence struct {
 	Attempts []netswitch.Attempt `json:"attempts"`
