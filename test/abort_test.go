@@ -7,7 +7,7 @@ import (
 )
 
 // slowPull keeps the clone reading from production for as long as a test looks.
-const slowPull = "hold: 10m\n  pull_rate: 1MiB/s"
+const slowPull = "hold: 120s\n  pull_rate: 1MiB/s"
 
 // TestAbort gives the upgrade up at every phase, after it ended well and after
 // imago was killed in the middle. Clients use production all the time.
@@ -23,7 +23,7 @@ func TestAbort(t *testing.T) {
 }
 
 func (h *host) killedInClone(t *testing.T, before, when string) {
-	slow := h.variant(t, "hold: 10m", slowPull)
+	slow := h.variant(t, "hold: 120s", slowPull)
 	r := h.start(t, slow, "clone")
 	r.sees(t, when)
 	h.do(t, slow, "abort").want(t, exitLocked)

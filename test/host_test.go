@@ -39,7 +39,7 @@ func newHost(l *lab.Lab, imago string) (*host, error) {
 	if err != nil {
 		return nil, err
 	}
-	text := strings.NewReplacer("hold: 120s", "hold: 10m\n  drain: 2m", "timeout: 180s", "timeout: 9m", "timeout: 60s", "timeout: 5m").Replace(string(raw))
+	text := strings.NewReplacer("timeout: 180s", "timeout: 9m", "timeout: 60s", "timeout: 5m").Replace(string(raw))
 	h := &host{lab: l, imago: imago, plan: l.State.PlanPath, text: text}
 	return h, os.WriteFile(h.plan, []byte(text), 0o600)
 }

@@ -40,7 +40,7 @@ func TestRefusals(t *testing.T) {
 		{"a disk on a host device", []string{"domain: small-app", "domain: on-device", "clone: small-app", "clone: on-device"}, []string{"on-device", "vda", "device"}},
 		{"an image that is not the planned one", []string{"sha256: \"", "sha256: \"0000"}, nil},
 		{"too little room for the scratch file", []string{"version: 1", "version: 1\nstate_dir: /run/tiny/state"}, []string{"/run/tiny", "free", "scratch"}},
-		{"a link network that the host uses", []string{"universe:\n", "universe:\n  transit: 10.20.0.4/30\n"}, []string{"10.20.0", "virbr-prod"}},
+		{"a link network that the host uses", []string{"universe:\n", "universe:\n  transit: 203.0.113.0/30\n"}, []string{"203.0.113.0", "to-clients"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			code := exitRefused

@@ -25,6 +25,7 @@ type app struct {
 	output   string // text or json
 	logLevel string
 	log      *slog.Logger
+	begun    bool // the command line was understood
 }
 
 // Run executes one command line and returns its exit code.
@@ -42,6 +43,9 @@ func Run(ctx context.Context, args []string, s Streams) int {
 	var quiet *exitError
 	if !errors.As(err, &quiet) {
 		fmt.Fprintln(s.Err, "imago:", err)
+	}
+	if !a.begun {
+		return ExitUsage // cobra's own errors about commands, flags and arguments
 	}
 	return exitCode(ctx, err)
 }
@@ -80,5 +84,6 @@ func (a *app) prepare() error {
 		return usageErrorf("--log-level %q: want debug, info, warn or error", a.logLevel)
 	}
 	a.log = slog.New(slog.NewTextHandler(a.Err, &slog.HandlerOptions{Level: level}))
+	a.begun = true
 	return nil
 }

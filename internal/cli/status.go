@@ -15,7 +15,7 @@ func (a *app) statusCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "status PLAN", Short: "Show where an upgrade stands and what may follow", Args: onePlan, ValidArgsFunction: planFiles,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			p, err := plan.Load(args[0])
+			p, err := loadPlan(args[0])
 			if err != nil {
 				return err
 			}
@@ -78,7 +78,7 @@ func (a *app) planCommand() *cobra.Command {
 		}},
 		&cobra.Command{Use: "validate PLAN", Short: "Read a plan and name all its faults", Args: onePlan, ValidArgsFunction: planFiles,
 			RunE: func(_ *cobra.Command, args []string) error {
-				p, err := plan.Load(args[0])
+				p, err := loadPlan(args[0])
 				if err != nil {
 					return err
 				}
@@ -94,7 +94,7 @@ func (a *app) reportCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "report PLAN", Short: "Write the report of the latest run anew", Args: onePlan, ValidArgsFunction: planFiles,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			p, err := plan.Load(args[0])
+			p, err := loadPlan(args[0])
 			if err != nil {
 				return err
 			}

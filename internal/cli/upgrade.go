@@ -82,7 +82,7 @@ func planFiles(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirec
 }
 
 func (a *app) runVerb(ctx context.Context, v verb, path string, dryRun bool) error {
-	p, err := plan.Load(path)
+	p, err := loadPlan(path)
 	if err != nil {
 		return err
 	}
@@ -134,6 +134,15 @@ func (a *app) upgradeAll(ctx context.Context, e *upgrade.Engine, yes bool) error
 		return nil
 	}
 	return e.Switch(ctx)
+}
+
+// loadPlan reads a plan. One that cannot be opened is a wrong command line.
+func loadPlan(path string) (*plan.Plan, error) {
+	p, err := plan.Load(path)
+	if _, invalid := plan.IsInvalid(err); err != nil && !invalid {
+		return nil, usageErrorf("%v", err)
+	}
+	return p, err
 }
 
 // engine opens the engine for a plan.
