@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"time"
 
 	"imago.dev/imago/hypervisor"
@@ -17,32 +18,32 @@ const shutdownLimit = 3 * time.Minute
 
 // Finalize promotes the universe: the old VMs are shut down (and kept, off), the
 // new VMs' network cards move to the production network, and the VIP map points
-// at them there. There is no way back afterwards but by hand.
+// at them there. There is no way back afterwards but by hand. What was cut short
+// may be given again.
 func (e *Engine) Finalize(ctx context.Context) error {
 	if err := e.samePlan(ctx); err != nil {
 		return err
 	}
 	return e.phase(ctx, phaseFinalize, func(ctx context.Context) error {
-		u, err := e.findUniverse(ctx)
-		if err != nil {
+		// Before clients are held: the old VMs serve nobody, their shutdown takes
+		// long, and the new VMs may have the same addresses.
+		if err := e.retire(ctx); err != nil {
 			return err
 		}
-		defer u.Close()
 		services, _ := e.services()
 		h, _, err := e.hold(ctx, services)
 		if err != nil {
-			return fmt.Errorf("nothing was finalized: %w", err)
+			return fmt.Errorf("the old VMs are off, the new ones were not moved: %w", err)
 		}
-		err = e.promote(ctx, u, services)
-		return errors.Join(err, e.release(ctx, h))
+		if err := errors.Join(e.promote(ctx, services), e.release(ctx, h)); err != nil {
+			return err
+		}
+		return e.removeUniverse(ctx)
 	})
 }
 
-// promote does what finalize is for, while clients wait.
-func (e *Engine) promote(ctx context.Context, u *netswitch.Universe, services []netswitch.Service) error {
-	if err := e.retire(ctx); err != nil {
-		return err
-	}
+// promote moves the new VMs and the VIP map, while clients wait.
+func (e *Engine) promote(ctx context.Context, services []netswitch.Service) error {
 	for _, vm := range e.plan.Universe.VMs {
 		if vm.Role == plan.RoleSource {
 			continue
@@ -51,7 +52,7 @@ func (e *Engine) promote(ctx context.Context, u *netswitch.Universe, services []
 			return err
 		}
 	}
-	return e.mapToBridge(ctx, u, services)
+	return e.mapToBridge(ctx, services)
 }
 
 // retire shuts the old VMs down. Their definitions and disks stay.
@@ -92,15 +93,9 @@ func (e *Engine) moveNICs(ctx context.Context, vm plan.VM) error {
 	return netswitch.ForgetNeighbour(ctx, vm.Address)
 }
 
-// mapToBridge points the VIP map at the new VMs where they are now and removes
-// the gateway.
-func (e *Engine) mapToBridge(ctx context.Context, u *netswitch.Universe, services []netswitch.Service) error {
-	direct := make([]netswitch.Service, len(services))
-	for i, s := range services {
-		direct[i] = s
-		direct[i].Old = s.New
-		direct[i].New = addrPort(e.vm(e.plan.Services[i].New.VM).Address, uint16(e.plan.Services[i].New.Port))
-	}
+// mapToBridge points the VIP map at the new VMs where they are now.
+func (e *Engine) mapToBridge(ctx context.Context, services []netswitch.Service) error {
+	direct := e.promoted(services)
 	m, err := netswitch.NewVIPMap(e.n.run, direct, e.log)
 	if err != nil {
 		return err
@@ -108,14 +103,33 @@ func (e *Engine) mapToBridge(ctx context.Context, u *netswitch.Universe, service
 	if err := m.Flip(ctx, netswitch.New); err != nil {
 		return err
 	}
-	if _, err := netswitch.DropOldFlows(ctx, direct, netswitch.New); err != nil {
-		return err
+	for _, s := range direct {
+		e.see.step(fmt.Sprintf("%s leads to %s through imago's nftables table; change the host's own rules to that, too, before it starts anew", s.VIP, s.New))
 	}
-	if err := u.Close(); err != nil {
-		return err
+	_, err = netswitch.DropOldFlows(ctx, direct, netswitch.New)
+	return err
+}
+
+// promoted are the services as they are after finalize: old is the way through
+// the universe's gateway, new the VM itself.
+func (e *Engine) promoted(services []netswitch.Service) []netswitch.Service {
+	direct := make([]netswitch.Service, len(services))
+	for i, s := range services {
+		direct[i] = s
+		direct[i].Old = s.New
+		direct[i].New = addrPort(e.vm(e.plan.Services[i].New.VM).Address, uint16(e.plan.Services[i].New.Port))
 	}
-	if err := e.remove(ctx, journal.KindNetNS, e.n.netns(), func() error { return netswitch.RemoveUniverse(ctx, e.universeSpec()) }); err != nil {
-		return err
-	}
-	return e.remove(ctx, journal.KindNetwork, e.n.network(), func() error { return e.conn.RemoveNetwork(ctx, e.n.network(), e.n.uuid("network")) })
+	return direct
+}
+
+// removeUniverse removes what the new VMs need no more: the gateway, the sealed
+// network, sockets and scratch space.
+func (e *Engine) removeUniverse(ctx context.Context) error {
+	netns, network, sockets := e.n.netns(), e.n.network(), e.n.sockets()
+	return errors.Join(
+		e.remove(ctx, journal.KindNetNS, netns, func() error { return netswitch.RemoveUniverse(ctx, e.universeSpec()) }),
+		e.remove(ctx, journal.KindNetwork, network, func() error { return e.conn.RemoveNetwork(ctx, network, e.n.uuid("network")) }),
+		e.remove(ctx, journal.KindDirectory, sockets, func() error { return e.removeDir(sockets) }),
+		os.RemoveAll(e.n.scratchDir()),
+	)
 }

@@ -142,7 +142,7 @@ func (e *Engine) rollbackHeld(ctx context.Context, u *netswitch.Universe, s *ses
 		e.see.warning("what was lost is not known: " + err.Error())
 	}
 	if err := h.Keep(); err != nil {
-		return fmt.Errorf("no rollback, the clients are on the new version: %w", err)
+		return errors.Join(fmt.Errorf("no rollback, the clients are on the new version: %w", err), e.release(ctx, h))
 	}
 	var sw SwitchEvidence
 	if err := e.flip(ctx, m, netswitch.Old, &sw, journal.RolledBack); err != nil {

@@ -56,7 +56,8 @@ func (e *Engine) settleSwitch(ctx context.Context, ifNew, ifOld journal.State, w
 		return fmt.Errorf("%w: %w", ErrUnknownSide, err)
 	}
 	if side == netswitch.Mixed {
-		return fmt.Errorf("%w: the VIP map points at neither version alone; look with 'nft list table ip imago_vip_%s'", ErrUnknownSide, e.n.run)
+		err := fmt.Errorf("%w: the VIP map points at neither version alone; look with 'nft list table ip imago_vip_%s', then 'imago rollback' leads all clients to the old one", ErrUnknownSide, e.n.run)
+		return errors.Join(err, e.become(ctx, journal.Failed, err.Error()))
 	}
 	if err := e.removeHoldings(ctx); err != nil {
 		return err

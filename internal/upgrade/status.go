@@ -88,6 +88,14 @@ func (e *Engine) side(ctx context.Context, n names) (netswitch.Side, error) {
 	if err != nil {
 		return netswitch.Absent, err
 	}
+	side, err := m.Side(ctx)
+	if err != nil || side != netswitch.Mixed {
+		return side, err
+	}
+	// After finalize the map leads to the new VMs on the production network.
+	if m, err = netswitch.NewVIPMap(n.run, asRun.promoted(services), e.log); err != nil {
+		return netswitch.Absent, err
+	}
 	return m.Side(ctx)
 }
 
