@@ -119,7 +119,9 @@ func (s *sharedLab) begin(t *testing.T) error {
 	if err != nil {
 		return err
 	}
-	s.host, err = newHost(l, imago)
+	if s.host, err = newHost(l, imago); err == nil {
+		s.host.letLibvirtMakeItsChains(t)
+	}
 	return err
 }
 

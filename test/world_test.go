@@ -75,6 +75,21 @@ func (h *host) productionLives(t *testing.T) {
 	}
 }
 
+// letLibvirtMakeItsChains starts and removes an isolated network. At the first
+// one libvirtd makes its own base chains, LIBVIRT_INP and others, on a host, and
+// keeps them for good; on an admin's host they are there.
+func (h *host) letLibvirtMakeItsChains(t *testing.T) {
+	t.Helper()
+	path := filepath.Join(h.lab.Dir, "first.xml")
+	if err := os.WriteFile(path, []byte("<network><name>first</name><bridge name='first0'/></network>"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	h.must(t, "virsh", "net-define", path)
+	h.must(t, "virsh", "net-start", "first")
+	h.must(t, "virsh", "net-destroy", "first")
+	h.must(t, "virsh", "net-undefine", "first")
+}
+
 // users are the lab's clients while a test runs.
 type users struct {
 	*lab.Clients

@@ -289,6 +289,9 @@ func (e *Engine) startClone(ctx context.Context, u *netswitch.Universe, vm plan.
 	if err := e.makeOverlays(ctx, domains[vm.Clone], vm, set); err != nil {
 		return fmt.Errorf("disks of %s: %w", vm.Name, err)
 	}
+	if err := e.copyNVRAM(ctx, domains[vm.Clone], vm); err != nil {
+		return err
+	}
 	doc, err := e.cloneXML(ctx, domains[vm.Clone], vm, set)
 	if err != nil {
 		return err

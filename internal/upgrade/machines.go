@@ -3,6 +3,7 @@ package upgrade
 import (
 	"context"
 	"fmt"
+	"os"
 	"path/filepath"
 	"strconv"
 
@@ -62,6 +63,9 @@ func (e *Engine) cloneXML(ctx context.Context, src *hypervisor.Domain, vm plan.V
 		Name: e.n.domain(vm.Name), UUID: e.n.uuid("domain/" + vm.Name), Run: e.runID(), HWUUID: e.conn.KnowsHWUUID(),
 		Disks: map[string]hypervisor.CloneDisk{}, Network: e.n.network(), ConsoleLog: e.n.console(vm.Name), Type: e.kind,
 	}
+	if nvramOf(doc) != "" {
+		spec.NVRAM = e.n.nvram(vm.Name)
+	}
 	for _, d := range writable(disks) {
 		cd, err := e.cloneDisk(set, vm.Clone, d.Target, e.n.overlay(vm.Name, d.Target))
 		if err != nil {
@@ -108,6 +112,35 @@ func memoryOf(doc *libvirtxml.Domain) uint {
 	default:
 		return doc.Memory.Value >> 10
 	}
+}
+
+// nvramOf is the file with a domain's UEFI variables; empty if it has none.
+func nvramOf(doc *libvirtxml.Domain) string {
+	if doc.OS == nil || doc.OS.NVRam == nil {
+		return ""
+	}
+	return doc.OS.NVRam.NVRam
+}
+
+// copyNVRAM gives a clone its own UEFI variables: the same boot entries and
+// keys, and no way to change production's.
+func (e *Engine) copyNVRAM(ctx context.Context, src *hypervisor.Domain, vm plan.VM) error {
+	doc, err := src.Describe(ctx)
+	if err != nil {
+		return err
+	}
+	path := nvramOf(doc)
+	if path == "" {
+		return nil
+	}
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		return fmt.Errorf("copy the UEFI variables of %s: %w", src.Name(), err)
+	}
+	if err := os.WriteFile(e.n.nvram(vm.Name), raw, 0o600); err != nil {
+		return fmt.Errorf("copy the UEFI variables of %s: %w", src.Name(), err)
+	}
+	return nil
 }
 
 // runID marks a trial before the first run with a name that no run has.
@@ -191,7 +224,7 @@ func (e *Engine) sources(ctx context.Context, domains map[string]*hypervisor.Dom
 			return nil, err
 		}
 		if len(disks) > 0 {
-			out = append(out, snapshot.Source{Domain: dom.Raw(), Name: pvm.Domain, Disks: disks})
+			out = append(out, snapshot.Source{Domain: dom.Raw(), Name: pvm.Domain, Disks: disks, NoFreeze: pvm.Freeze == plan.FreezeNever})
 		}
 	}
 	return out, nil

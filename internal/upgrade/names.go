@@ -47,6 +47,9 @@ func (n names) overlay(vm, target string) string {
 	return filepath.Join(n.dir(), vm+"-"+target+".qcow2")
 }
 
+// nvram holds a clone's own copy of its source's UEFI variables.
+func (n names) nvram(vm string) string { return filepath.Join(n.dir(), vm+".nvram.fd") }
+
 func (n names) console(vm string) string { return filepath.Join(n.dir(), vm+".console.log") }
 
 func (n names) manifest(check string) string {
