@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"sync"
 
+	"github.com/google/uuid"
 	"libvirt.org/go/libvirt"
 )
 
@@ -134,9 +135,13 @@ func (c *Conn) Ping(ctx context.Context) error {
 	return nil
 }
 
-// LookupDomain finds a domain by name; [ErrNoDomain] if there is none.
+// LookupDomain finds a domain by name or, if none has that name, by UUID;
+// [ErrNoDomain] if there is none.
 func (c *Conn) LookupDomain(name string) (*Domain, error) {
 	raw, err := c.raw.LookupDomainByName(name)
+	if isCode(err, libvirt.ERR_NO_DOMAIN) && uuid.Validate(name) == nil {
+		raw, err = c.raw.LookupDomainByUUIDString(name)
+	}
 	if isCode(err, libvirt.ERR_NO_DOMAIN) {
 		return nil, fmt.Errorf("look up domain %q at %q: %w", name, c.uri, ErrNoDomain)
 	}

@@ -16,6 +16,8 @@ type Source struct {
 	Domain *libvirt.Domain // must run; stays the caller's, who may free it after [Take]
 	Name   string          // how the caller calls the VM; unique among the sources
 	Disks  []SourceDisk
+	// NoFreeze leaves the guest's file systems alone: the view is as after a power cut.
+	NoFreeze bool
 }
 
 // SourceDisk is one disk of a source.

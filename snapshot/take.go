@@ -69,6 +69,9 @@ func (s *Set) adopt(sources []Source, dir string) error {
 		if err := vm.describe(); err != nil {
 			return err
 		}
+		if src.NoFreeze {
+			vm.agent, vm.consistency.Why = false, "freezing is not wanted"
+		}
 	}
 	return nil
 }

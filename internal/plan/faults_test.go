@@ -97,8 +97,6 @@ func TestOneWrongThing(t *testing.T) {
 		{"drain: 30s", "drain: 110s", "limits.drain", "less than hold"},
 		{"pull_rate: 200MiB/s", "pull_rate: 200MiB", "limits.pull_rate", "/s"},
 		{"pull_rate: 200MiB/s", "pull_rate: 1B/s", "limits.pull_rate", "never end"},
-		{"scratch: full", "scratch: 1KiB", "limits.scratch", "at least 1MiB"},
-		{"scratch: full", "scratch: fully", "limits.scratch", "full or a size"},
 		{`logs: ["./clients/*.jsonl"]`, `logs: ["./clients/[.jsonl"]`, "clients.logs[0]", "bracket"},
 		{"old_vms: 168h", "old_vms: -1h", "keep.old_vms", "above zero"},
 		{"outbound_after_switch: nat", "outbound_after_switch: open", "outbound_after_switch", "one of nat, sealed"},

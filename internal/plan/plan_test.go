@@ -102,7 +102,7 @@ func TestTagDefaultsParse(t *testing.T) {
 	}
 	empty := &Plan{}
 	fill(empty, nil)
-	if empty.Limits.Hold.Duration != 110*time.Second || !empty.Limits.Scratch.Full || empty.Limits.PullRate != 200<<20 || empty.Connect != "qemu:///system" || !empty.Universe.Transit.IsValid() || empty.Keep.OldVMs.Hours() != 168 {
+	if empty.Limits.Hold.Duration != 110*time.Second || empty.Limits.PullRate != 200<<20 || empty.Connect != "qemu:///system" || !empty.Universe.Transit.IsValid() || empty.Keep.OldVMs.Hours() != 168 {
 		t.Errorf("defaults are %+v", empty)
 	}
 }

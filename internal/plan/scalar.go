@@ -20,7 +20,6 @@ var formats = map[reflect.Type]format{
 	reflect.TypeFor[Duration]():       {"a duration", `write a number and a unit, such as "90s", "10m" or "7d"`, `^([0-9.]+(ns|us|µs|ms|s|m|h))+$|^[0-9]+d$|^0$`},
 	reflect.TypeFor[Bytes]():          {"a size", `write a number and a unit, such as "768MiB" or "2GiB"`, `^[0-9.]+([KMGT]iB|[kMGT]?B)$`},
 	reflect.TypeFor[Rate]():           {"a rate", `write a size and /s, such as "50MiB/s"`, `^[0-9.]+([KMGT]iB|[kMGT]?B)/s$`},
-	reflect.TypeFor[Scratch]():        {"full or a size", `write full, or a number and a unit, such as "2GiB"`, `^full$|^[0-9.]+([KMGT]iB|[kMGT]?B)$`},
 	reflect.TypeFor[MAC]():            {"a unicast MAC address", "write six pairs of hex digits, such as 52:54:00:0a:0b:0c", `^[0-9A-Fa-f:.-]+$`},
 	reflect.TypeFor[HostKey]():        {"one SSH public key", `write it as in the guest's /etc/ssh/ssh_host_ed25519_key.pub, such as "ssh-ed25519 AAAA..."`, `^\S+ \S+`},
 	reflect.TypeFor[GuestPath]():      {"a VM and a path in it", "write vm:/absolute/path", `^[a-z0-9-]+:/.*$`},

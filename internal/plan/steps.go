@@ -78,7 +78,6 @@ type Limits struct {
 	Hold     Duration `plan:"hold" default:"110s" doc:"Longest time that clients are held at the switch; at most 120s, since clients' kernels give up connecting after about 130 s."`
 	Drain    Duration `plan:"drain" default:"30s" doc:"Longest time that requests in flight have to finish; part of hold."`
 	Freeze   Duration `plan:"freeze" default:"10s" doc:"Longest time that a guest's file systems are frozen."`
-	Scratch  Scratch  `plan:"scratch" default:"full" doc:"Space allocated for each disk's scratch file: full (the disk's size, never runs out) or a number of bytes."`
 }
 
 // Clients says where clients' request logs are.

@@ -120,27 +120,3 @@ func (r Rate) String() string { return Bytes(r).String() + "/s" }
 
 // MarshalText writes the rate with its unit.
 func (r Rate) MarshalText() ([]byte, error) { return []byte(r.String()), nil }
-
-// Scratch is the space that is allocated for a scratch file: Full for the whole disk, else Bytes.
-type Scratch struct {
-	Full  bool
-	Bytes Bytes
-}
-
-// UnmarshalText reads "full" or a size.
-func (s *Scratch) UnmarshalText(text []byte) error {
-	if string(text) == "full" {
-		*s = Scratch{Full: true}
-		return nil
-	}
-	*s = Scratch{}
-	return s.Bytes.UnmarshalText(text)
-}
-
-// MarshalText writes "full" or the size.
-func (s Scratch) MarshalText() ([]byte, error) {
-	if s.Full {
-		return []byte("full"), nil
-	}
-	return s.Bytes.MarshalText()
-}

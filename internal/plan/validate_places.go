@@ -37,6 +37,10 @@ func (v *validator) gateway(path string, g netip.Prefix, before []netip.Prefix) 
 	if !g.IsValid() {
 		return
 	}
+	if !g.Addr().Is4() {
+		v.fault(path, g.String(), "an IPv4 address with prefix length", "write production's IPv4 gateway; IPv6 in the universe is dropped and counted")
+		return
+	}
 	if g.Addr() == g.Masked().Addr() && g.Bits() < g.Addr().BitLen() {
 		v.fault(path, g.String(), "the gateway's own address", "write the host address, not the network's, such as 10.20.0.1/24")
 	}
@@ -74,8 +78,8 @@ func (v *validator) transit() {
 	if !t.IsValid() {
 		return
 	}
-	if t.Masked() != t || t.Addr().BitLen()-t.Bits() < 2 {
-		v.fault("universe.transit", t.String(), "a network with room for two hosts", "write the network's address, such as 100.127.255.0/30")
+	if t.Masked() != t || !t.Addr().Is4() || t.Bits() != 30 {
+		v.fault("universe.transit", t.String(), "an IPv4 network of four addresses (/30)", "write the network's address, such as 100.127.255.0/30")
 	}
 	for _, g := range v.p.Production.Gateways {
 		if g.IsValid() && g.Overlaps(t) {

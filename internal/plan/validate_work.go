@@ -219,9 +219,6 @@ func (v *validator) limits() {
 	if l.PullRate < 64<<10 {
 		v.fault("limits.pull_rate", l.PullRate.String(), "at least 64KiB/s", "a slower copy would never end")
 	}
-	if !l.Scratch.Full && l.Scratch.Bytes < 1<<20 {
-		v.fault("limits.scratch", l.Scratch.Bytes.String(), "full, or at least 1MiB", "a full scratch file ends the clone; full never runs out")
-	}
 	for i, g := range v.p.Clients.Logs {
 		at := fmt.Sprintf("clients.logs[%d]", i)
 		v.present(at, g)
