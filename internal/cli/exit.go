@@ -70,8 +70,10 @@ func exitCode(ctx context.Context, err error) int {
 		return quiet.code
 	case errors.As(err, &usage):
 		return ExitUsage
-	case ctx.Err() != nil:
+	}
+	code := engineExitCode(err)
+	if ctx.Err() != nil && code != ExitAmbiguous {
 		return ExitInterrupted
 	}
-	return engineExitCode(err)
+	return code
 }
