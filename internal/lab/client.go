@@ -144,7 +144,7 @@ func (c *client) request(serial int) (Answer, error) {
 		return a, fmt.Errorf("read the answer: %w", err)
 	}
 	a.Version = c.sys.VersionOf(resp.Header, body)
-	if resp.StatusCode != http.StatusOK {
+	if resp.StatusCode/100 != 2 {
 		return a, fmt.Errorf("status %d: %.200s", resp.StatusCode, body)
 	}
 	return a, c.sys.CheckAnswer(c.o.Kind, body)
