@@ -94,7 +94,8 @@ func TestNames(t *testing.T) {
 	if len(n.bridge()) > 15 {
 		t.Errorf("the kernel takes no interface name of %d letters", len(n.bridge()))
 	}
-	if n.uuid("network") != n.uuid("network") || n.uuid("network") == n.uuid("domain/db") {
+	again := names{plan: "shop", run: "abc234", stateDir: "/elsewhere"}
+	if n.uuid("network") != again.uuid("network") || n.uuid("network") == n.uuid("domain/db") {
 		t.Error("a UUID must be the same for a thing and another for another")
 	}
 	for name, want := range map[string]string{"pages": "manifest-pages", "../../etc/passwd": "manifest-------etc-passwd", "Straße 7": "manifest-stra-e-7"} {
