@@ -191,6 +191,9 @@ func (e *Engine) convertFresh(ctx context.Context, u *netswitch.Universe, domain
 	if err := e.verify(ctx, s, evidenceData, true); err != nil {
 		return set, err
 	}
+	if err := e.awaitServing(ctx, u); err != nil {
+		return set, err
+	}
 	if set != nil && set.Err() != nil {
 		return set, set.Err()
 	}

@@ -35,6 +35,9 @@ func (e *Engine) Test(ctx context.Context) error {
 		defer s.close()
 		// The data first: a check of the plan may write.
 		verifyErr := e.verify(ctx, s, evidenceTestData, false)
+		if err := e.awaitServing(ctx, u); err != nil {
+			return errors.Join(verifyErr, err)
+		}
 		testErr := e.runTests(ctx, u, s)
 		if len(e.plan.Test) == 0 {
 			e.see.warning("the plan has no tests of its own: only the data was compared")
