@@ -221,15 +221,17 @@ func (m *machine) cpu(t *testing.T) float64 {
 // timed runs f and logs what it took, by the clock and of these machines' processors.
 func timed(t *testing.T, what string, f func(), machines ...*machine) {
 	t.Helper()
-	total := func() (s float64) {
-		for _, m := range machines {
-			s += m.cpu(t)
-		}
-		return s
+	var used []string
+	before := make([]float64, len(machines))
+	for i, m := range machines {
+		before[i] = m.cpu(t)
 	}
-	start, cpu := time.Now(), total()
+	start := time.Now()
 	f()
-	t.Logf("%s took %.1fs (processors %.1fs)", what, time.Since(start).Seconds(), total()-cpu)
+	for i, m := range machines {
+		used = append(used, fmt.Sprintf("%s %.1fs", m.addr, m.cpu(t)-before[i]))
+	}
+	t.Logf("%s took %.1fs (processors: %s)", what, time.Since(start).Seconds(), strings.Join(used, ", "))
 }
 
 func (m *machine) login(t *testing.T, config *ssh.ClientConfig) {

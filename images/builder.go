@@ -62,6 +62,11 @@ func (b *Builder) Build(ctx context.Context, names ...string) (map[string]Image,
 			return nil, err
 		}
 	}
+	for name := range plan.use {
+		if err := b.touch(name); err != nil {
+			return nil, fmt.Errorf("mark image %s as used: %w", name, err)
+		}
+	}
 	built := map[string]Image{}
 	for _, name := range names {
 		if built[name], err = b.image(name); err != nil {

@@ -186,3 +186,23 @@ func TestEstimateLearns(t *testing.T) {
 		t.Errorf("got %s %v", got, err)
 	}
 }
+
+func TestPruneKeepsWhatIsUsed(t *testing.T) {
+	b := testBuilder(t)
+	for _, name := range []string{"one", "two"} {
+		cache(t, b, name, diskFile, kernelFile, initrdFile)
+		old := time.Now().Add(-48 * time.Hour)
+		if err := os.Chtimes(filepath.Join(b.dir(name), manifestFile), old, old); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := b.Build(t.Context(), "two"); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := b.Prune(t.Context(), 24*time.Hour); n != 1 || err != nil {
+		t.Errorf("removed %d: %v", n, err)
+	}
+	if _, err := os.Stat(b.dir("two")); err != nil {
+		t.Errorf("the image just used is gone: %v", err)
+	}
+}

@@ -41,6 +41,9 @@ func TestBootWiki(t *testing.T) {
 	timed(t, "update.php", func() {
 		out = newWeb.run(t, "setpriv --reuid www-data --regid www-data --init-groups php /var/lib/mediawiki/maintenance/update.php --quick")
 	}, newDB, newWeb)
+	if os.Getenv("IMAGO_BLAME") != "" {
+		t.Log(out)
+	}
 	if !strings.Contains(out, "Done in") {
 		t.Errorf("update.php: %s", out)
 	}
