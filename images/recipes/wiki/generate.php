@@ -34,6 +34,12 @@ function title( int $n ): string {
 	return ucfirst( WORDS[$n % count( WORDS )] ) . ' ' . WORDS[( $n * 7 + 3 ) % count( WORDS )] . ' ' . $n;
 }
 
+// hub is the page of its kind that links go to. The wiki's update works link
+// target by link target, so their number decides how long it takes.
+function hub( int $n ): string {
+	return title( intdiv( $n, 11 ) * 11 );
+}
+
 function sentence(): string {
 	$words = [];
 	for ( $i = mt_rand( 7, 16 ); $i > 0; $i-- ) {
@@ -47,8 +53,8 @@ function paragraph( int $page ): string {
 	for ( $i = mt_rand( 3, 6 ); $i > 0; $i-- ) {
 		$text .= sentence() . ' ';
 	}
-	$target = title( mt_rand( 0, PAGES - 1 ) );
-	return $text . "See [[$target]] and [[" . title( ( $page * 3 + 1 ) % PAGES ) . '|a neighbour]] near ' . pick( UTF8 ) . ' ' .
+	$target = hub( mt_rand( 0, PAGES - 1 ) );
+	return $text . "See [[$target]] and [[" . hub( ( $page * 3 + 1 ) % PAGES ) . '|a neighbour]] near ' . pick( UTF8 ) . ' ' .
 		pick( EMOJI ) . ".\n\n";
 }
 
