@@ -6,7 +6,9 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"imago.dev/imago/images"
 )
@@ -18,23 +20,27 @@ func TestCancelledBuildLeavesNothing(t *testing.T) {
 	cache := t.TempDir()
 	b := newBuilder(t, cache)
 	ctx, cancel := context.WithCancelCause(t.Context())
+	var watch sync.WaitGroup
 	stop := errors.New("the user pressed a key")
 	b.Progress = func(p images.Progress) {
 		if p.Step == "bootstrap" {
 			// The root file system appears once mmdebstrap works.
-			go func() {
-				for {
+			watch.Go(func() {
+				tick := time.NewTicker(5 * time.Millisecond)
+				defer tick.Stop()
+				for range tick.C {
 					if _, err := os.Stat(filepath.Join(cache, "tmp", p.Image, "root", "etc", "apt")); err == nil {
 						cancel(stop)
 						return
 					}
-					if t.Context().Err() != nil {
+					if ctx.Err() != nil {
 						return
 					}
 				}
-			}()
+			})
 		}
 	}
+	defer watch.Wait()
 	if _, err := b.Build(ctx, "base-bookworm"); !errors.Is(err, stop) {
 		t.Fatalf("got %v", err)
 	}
