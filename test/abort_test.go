@@ -16,7 +16,7 @@ func TestAbort(t *testing.T) {
 	before := h.world(t)
 	u := h.startUsers(t, "12")
 	t.Run("killed when the clone is defined", func(t *testing.T) { h.killedInClone(t, before, "app-old boots") })
-	t.Run("killed while the clone is copied", func(t *testing.T) { h.killedInClone(t, before, "MiB/s,") })
+	t.Run("killed while the clone is copied", func(t *testing.T) { h.killedInClone(t, before, "s left") })
 	t.Run("from clone and convert", func(t *testing.T) { h.abortedInConvert(t, before) })
 	t.Run("killed while clients are held", func(t *testing.T) { h.killedInHold(t, before, u) })
 	u.allServed(t, "12")
