@@ -33,3 +33,19 @@ func (h *Hold) expire() bool {
 	h.releasing = true
 	return true
 }
+
+// Unknown counts the open HTTP connections of which it is not known whether
+// they carry a request: they were there before watching began, and nothing has
+// passed on them since. While clients are only watched, waiting for it to reach
+// 0 costs them nothing.
+func (h *Hold) Unknown() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	n := 0
+	for _, f := range h.flows {
+		if f.phase == flowOpen && f.app == HTTP && f.sync == syncUnknown {
+			n++
+		}
+	}
+	return n
+}

@@ -38,6 +38,7 @@ type CloneEvidence struct {
 	Frozen  []FrozenGuest `json:"frozen"`
 	Pulled  uint64        `json:"pulled_bytes"`
 	mu      sync.Mutex
+	keep    *sessions // takes the logins over, if it is not nil
 }
 
 // CloneVM is one VM of the universe.
@@ -182,7 +183,7 @@ func (e *Engine) startVM(ctx context.Context, u *netswitch.Universe, vm plan.VM,
 	started := time.Since(began).Seconds()
 	e.see.step(vm.Name + " boots (" + from + ")")
 	ready.Go(func() error {
-		if err := e.awaitReady(ctx, u, vm, dom); err != nil {
+		if err := e.awaitReady(ctx, u, vm, dom, ev.keep); err != nil {
 			return err
 		}
 		ev.mu.Lock()

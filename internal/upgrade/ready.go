@@ -4,9 +4,11 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"sync"
 	"time"
 
 	"golang.org/x/crypto/ssh"
+	"golang.org/x/sync/errgroup"
 
 	"imago.dev/imago/guestagent"
 	"imago.dev/imago/hypervisor"
@@ -14,8 +16,9 @@ import (
 	"imago.dev/imago/netswitch"
 )
 
-// awaitReady waits for the plan's conditions of a VM, in their order.
-func (e *Engine) awaitReady(ctx context.Context, u *netswitch.Universe, vm plan.VM, dom *hypervisor.Domain) error {
+// awaitReady waits for the plan's conditions of a VM, in their order. The login
+// that it used goes to keep, if that is not nil.
+func (e *Engine) awaitReady(ctx context.Context, u *netswitch.Universe, vm plan.VM, dom *hypervisor.Domain, keep *sessions) error {
 	conds := vm.Ready
 	if len(conds) == 0 && len(vm.HostKeys) > 0 {
 		conds = []plan.Readiness{{SSH: true, Timeout: plan.Duration{Duration: 3 * time.Minute}}}
@@ -28,7 +31,12 @@ func (e *Engine) awaitReady(ctx context.Context, u *netswitch.Universe, vm plan.
 		cond.Fatal, cond.Liveness = hostKeyWrong, dom.Alive
 		list = append(list, cond)
 	}
-	return hypervisor.WaitReady(ctx, vm.Name, list, func(p hypervisor.Progress) { e.log.Debug("waiting", "vm", vm.Name, "what", p.What) })
+	err := hypervisor.WaitReady(ctx, vm.Name, list, func(p hypervisor.Progress) { e.log.Debug("waiting", "vm", vm.Name, "what", p.What) })
+	if err == nil && keep != nil && s.session != nil {
+		keep.put(vm.Name, s.session)
+		s.session = nil
+	}
+	return err
 }
 
 func (e *Engine) condition(u *netswitch.Universe, vm plan.VM, r plan.Readiness, s *lateSession) hypervisor.Condition {
@@ -121,6 +129,7 @@ func (e *Engine) connect(ctx context.Context, u *netswitch.Universe, vm plan.VM)
 type sessions struct {
 	e    *Engine
 	u    *netswitch.Universe
+	mu   sync.Mutex
 	open map[string]*guestagent.Session
 }
 
@@ -128,8 +137,36 @@ func (e *Engine) sessions(u *netswitch.Universe) *sessions {
 	return &sessions{e: e, u: u, open: map[string]*guestagent.Session{}}
 }
 
-// to gives the session of a VM. Not for concurrent use.
+// put adds a session that was opened elsewhere.
+func (s *sessions) put(vm string, session *guestagent.Session) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.open[vm] = session
+}
+
+// openServing logs in to the VMs that stay, side by side, so that no login falls
+// into the time for which clients are held.
+func (s *sessions) openServing(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	for _, vm := range s.e.plan.Universe.VMs {
+		if vm.Role == plan.RoleSource || len(vm.HostKeys) == 0 {
+			continue
+		}
+		g.Go(func() error {
+			session, err := s.e.connect(ctx, s.u, vm)
+			if err == nil {
+				s.put(vm.Name, session)
+			}
+			return err
+		})
+	}
+	return g.Wait()
+}
+
+// to gives the session of a VM.
 func (s *sessions) to(ctx context.Context, vm string) (*guestagent.Session, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if got := s.open[vm]; got != nil && got.Err() == nil {
 		return got, nil
 	}
@@ -143,6 +180,8 @@ func (s *sessions) to(ctx context.Context, vm string) (*guestagent.Session, erro
 
 // forget drops the sessions of VMs that are about to go.
 func (s *sessions) forget(vm string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if got := s.open[vm]; got != nil {
 		_ = got.Close()
 		delete(s.open, vm)

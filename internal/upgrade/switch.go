@@ -50,6 +50,9 @@ func (e *Engine) Switch(ctx context.Context) error {
 		}
 		s := e.sessions(u)
 		defer s.close()
+		if err := s.openServing(ctx); err != nil {
+			return err
+		}
 		return e.switchHeld(ctx, u, m, s)
 	})
 }
@@ -81,7 +84,7 @@ func (e *Engine) hold(ctx context.Context, services []netswitch.Service) (*netsw
 	err := e.make(ctx, journal.KindHold, e.n.run, func() (err error) {
 		h, err = netswitch.Watch(ctx, netswitch.HoldSpec{
 			ID: e.n.run, Services: services, Queue: holdQueue, Deadline: limit.Hold.Duration,
-			Quiet: limit.Drain.Duration / 4, Log: e.log,
+			Quiet: limit.Drain.Duration / 2, Log: e.log,
 		})
 		return err
 	})
@@ -102,17 +105,26 @@ func (e *Engine) hold(ctx context.Context, services []netswitch.Service) (*netsw
 	return h, drained, nil
 }
 
-// watchFor is how long open connections are watched before the hold, so that
-// it is known which of them carry a request.
-const watchFor = 3 * time.Second
+// watchAtLeast is how long open connections are watched before the hold.
+const watchAtLeast = time.Second
 
+// watchAndBegin follows the open connections until it is known of each whether
+// it carries a request, or until those that are not known have been silent for
+// so long that they carry none. Nobody waits meanwhile.
 func (e *Engine) watchAndBegin(ctx context.Context, h *netswitch.Hold) error {
 	e.see.step("watching the clients' connections")
-	select {
-	case <-time.After(watchFor):
-		return h.Begin()
-	case <-ctx.Done():
-		return context.Cause(ctx)
+	began, tick := time.Now(), time.NewTicker(100*time.Millisecond)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+		watched := time.Since(began)
+		if watched >= watchAtLeast && h.Unknown() == 0 || watched >= e.plan.Limits.Drain.Duration/2 {
+			return h.Begin()
+		}
 	}
 }
 
@@ -171,7 +183,7 @@ func (e *Engine) convertFresh(ctx context.Context, u *netswitch.Universe, domain
 	if err := e.removeClones(ctx, true); err != nil {
 		return nil, err
 	}
-	ce := &CloneEvidence{}
+	ce := &CloneEvidence{keep: s}
 	set, err := e.takeView(ctx, domains, ce)
 	if err != nil {
 		return nil, err
