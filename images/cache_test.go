@@ -206,3 +206,33 @@ func TestPruneKeepsWhatIsUsed(t *testing.T) {
 		t.Errorf("the image just used is gone: %v", err)
 	}
 }
+
+// What others wait for longest goes first; nothing goes before what it needs.
+func TestQueueOrder(t *testing.T) {
+	b := testBuilder(t)
+	b.Catalogue = mustLoad(t, map[string]string{
+		"a.yaml":     "name: a\nsuite: s\nseconds: 5\n",
+		"b.yaml":     "name: b\nsuite: s\nseconds: 5\n",
+		"quick.yaml": "name: quick\nlayer: a\nseconds: 1\n",
+		"slow.yaml":  "name: slow\nlayer: b\nseconds: 50\n",
+	})
+	q := newQueue(b, b.plan([]string{"quick", "slow"}))
+	var order []string
+	for {
+		name, ok := q.next()
+		if !ok {
+			break
+		}
+		order = append(order, name)
+	}
+	if want := []string{"b", "a"}; !slices.Equal(order, want) {
+		t.Errorf("ready at first: %v, want %v", order, want)
+	}
+	q.done("a")
+	if name, _ := q.next(); name != "quick" {
+		t.Errorf("after a: %q", name)
+	}
+	if name, ok := q.next(); ok {
+		t.Errorf("%q is ready without b", name)
+	}
+}
