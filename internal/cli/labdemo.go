@@ -56,13 +56,16 @@ func (a *app) demo(ctx context.Context, f *labFlags, out string) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := clients.Await(ctx, sys.OldVersion, 1, 3*time.Minute); err != nil {
+	if err := clients.Await(ctx, sys.OldVersion, 1, 3*time.Minute); err != nil && ctx.Err() == nil {
 		return errors.Join(err, clients.Stop())
 	}
 	say(fmt.Sprintf("%d clients use the system; the upgrade begins", len(sys.Clients)))
 	upgradeErr := a.attach(l.Command(ctx, self, "upgrade", l.State.PlanPath, "--yes", "--log-level", a.logLevel))
 	if upgradeErr == nil {
 		upgradeErr = clients.Await(ctx, sys.NewVersion, 2, 3*time.Minute)
+	}
+	if ctx.Err() != nil {
+		return errors.New("the demo was stopped; its lab is removed, nothing of it is left")
 	}
 	return errors.Join(upgradeErr, a.demoEnd(ctx, l, clients, self, out, say))
 }
