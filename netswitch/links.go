@@ -231,12 +231,42 @@ func (u *Universe) linkBridge(h *netlink.Handle) error {
 	if err != nil {
 		return fmt.Errorf("find link %q: %w", ifUniverse, err)
 	}
+	if mac := gatewayMAC(u.spec.Gateways); mac != nil {
+		if err := h.LinkSetHardwareAddr(inner, mac); err != nil {
+			return fmt.Errorf("take over the gateway's MAC address %s: %w", mac, err)
+		}
+	}
 	for _, g := range u.spec.Gateways {
 		if err := h.AddrReplace(inner, &netlink.Addr{IPNet: ipNet(g)}); err != nil {
 			return fmt.Errorf("add gateway %s: %w", g, err)
 		}
 	}
 	return setUp(h, ifUniverse)
+}
+
+// gatewayMAC is the address that production's guests know their gateway by; nil
+// when the gateway is not this host. The universe's gateway has the same, so that
+// a guest notices neither its cloning nor, later, its move to production's bridge.
+func gatewayMAC(gateways []netip.Prefix) net.HardwareAddr {
+	links, err := netlink.LinkList()
+	if err != nil {
+		return nil
+	}
+	for _, l := range links {
+		addrs, err := netlink.AddrList(l, unix.AF_INET)
+		if err != nil {
+			continue
+		}
+		for _, a := range addrs {
+			p, _ := prefixOf(a.IPNet)
+			for _, g := range gateways {
+				if p.Addr() == g.Addr() && len(l.Attrs().HardwareAddr) == 6 {
+					return l.Attrs().HardwareAddr
+				}
+			}
+		}
+	}
+	return nil
 }
 
 // waitUp waits until the kernel has noticed the carrier of the links: before that
