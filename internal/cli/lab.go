@@ -40,6 +40,9 @@ outlives it. Its disks and logs are in one directory.`,
 	return cmd
 }
 
+// staleImages is how long an image of an earlier recipe is kept after its last use.
+const staleImages = 14 * 24 * time.Hour
+
 // buildImages makes the images that the system needs, outside of the lab's
 // namespaces: those reach no package mirror.
 func (a *app) buildImages(ctx context.Context, f *labFlags, say func(string)) error {
@@ -58,8 +61,16 @@ func (a *app) buildImages(ctx context.Context, f *labFlags, say func(string)) er
 		}
 		say(text)
 	}}
-	_, err = b.Build(ctx, sys.Images()...)
-	return err
+	if _, err = b.Build(ctx, sys.Images()...); err != nil {
+		return err
+	}
+	// Images of recipes that have changed since would stay for ever.
+	if n, err := b.Prune(ctx, staleImages); err != nil {
+		a.log.Warn("old images are not removed", "err", err)
+	} else if n > 0 {
+		say(fmt.Sprintf("removed %d images that nobody has used for long", n))
+	}
+	return nil
 }
 
 func (a *app) labUp(f *labFlags) *cobra.Command {
