@@ -126,7 +126,7 @@ func (d *display) close() {
 func describe(e upgrade.Event, since time.Duration) string {
 	amount := func(n uint64) string {
 		if e.Unit == "B" {
-			return bytesText(n)
+			return upgrade.BytesText(n)
 		}
 		return fmt.Sprintf("%d %s", n, e.Unit)
 	}
@@ -158,15 +158,4 @@ func barText(done, total uint64) string {
 func clock(d time.Duration) string {
 	s := int(d.Seconds())
 	return fmt.Sprintf("%02d:%02d", s/60, s%60)
-}
-
-func bytesText(n uint64) string {
-	f, units, u := float64(n), []string{"B", "KiB", "MiB", "GiB", "TiB"}, 0
-	for f >= 1024 && u < len(units)-1 {
-		f, u = f/1024, u+1
-	}
-	if u == 0 {
-		return fmt.Sprintf("%d B", n)
-	}
-	return fmt.Sprintf("%.1f %s", f, units[u])
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"imago.dev/imago/hypervisor"
@@ -191,7 +192,7 @@ func (e *Engine) checkRoom(ctx context.Context, domains map[string]*hypervisor.D
 		note("disk space", &SpaceError{Dir: dir, Need: need, Free: room.DiskFree})
 	}
 	if memory > room.MemoryAvailable {
-		note("memory", fmt.Errorf("the universe's VMs need %s, and the host has %s available: give them less in the plan, or stop something", bytesText(memory), bytesText(room.MemoryAvailable)))
+		note("memory", fmt.Errorf("the universe's VMs need %s, and the host has %s available: give them less in the plan, or stop something", BytesText(memory), BytesText(room.MemoryAvailable)))
 	}
 }
 
@@ -202,7 +203,7 @@ type SpaceError struct {
 }
 
 func (e *SpaceError) Error() string {
-	return fmt.Sprintf("%s has %s free, and scratch files and overlays need %s: free some space, or set state_dir to a larger file system", e.Dir, bytesText(e.Free), bytesText(e.Need))
+	return fmt.Sprintf("%s has %s free, and scratch files and overlays need %s: free some space, or set state_dir to a larger file system", e.Dir, BytesText(e.Free), BytesText(e.Need))
 }
 
 // existing is the nearest folder on the way to dir that is there already.
@@ -211,6 +212,6 @@ func existing(dir string) string {
 		if _, err := os.Stat(dir); !errors.Is(err, os.ErrNotExist) || dir == "/" {
 			return dir
 		}
-		dir = parent(dir)
+		dir = filepath.Dir(dir)
 	}
 }

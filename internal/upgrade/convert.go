@@ -7,22 +7,13 @@ import (
 
 	"imago.dev/imago/guestagent"
 	"imago.dev/imago/internal/plan"
+	"imago.dev/imago/netswitch"
 )
 
 // Convert runs the plan's conversion steps in the universe, for the first time.
 // The switch runs them again with fresh data.
 func (e *Engine) Convert(ctx context.Context) error {
-	if err := e.samePlan(ctx); err != nil {
-		return err
-	}
-	return e.phase(ctx, phaseConvert, func(ctx context.Context) error {
-		u, err := e.findUniverse(ctx)
-		if err != nil {
-			return err
-		}
-		defer u.Close()
-		s := e.sessions(u)
-		defer s.close()
+	return e.inUniverse(ctx, phaseConvert, func(ctx context.Context, _ *netswitch.Universe, s *sessions) error {
 		return e.runSteps(ctx, s, plan.WhenPrepare, evidenceConvert)
 	})
 }

@@ -78,7 +78,7 @@ func (d *dryRun) clone(ctx context.Context) error {
 	}
 	for _, s := range sources {
 		for _, disk := range s.Disks {
-			d.add("make", fmt.Sprintf("scratch file of %s for the frozen view of disk %s of %s", bytesText(disk.Capacity), disk.Target, s.Name), "")
+			d.add("make", fmt.Sprintf("scratch file of %s for the frozen view of disk %s of %s", BytesText(disk.Capacity), disk.Target, s.Name), "")
 		}
 		d.add("begin and end", "a pull-mode backup job on "+s.Name+" (production's XML and images stay as they are)", "")
 	}

@@ -4,8 +4,6 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"path/filepath"
-	"strconv"
 
 	"libvirt.org/go/libvirtxml"
 
@@ -13,19 +11,6 @@ import (
 	"imago.dev/imago/internal/plan"
 	"imago.dev/imago/snapshot"
 )
-
-func parent(dir string) string { return filepath.Dir(dir) }
-
-func bytesText(n uint64) string {
-	f, units, u := float64(n), []string{"B", "KiB", "MiB", "GiB", "TiB"}, 0
-	for f >= 1024 && u < len(units)-1 {
-		f, u = f/1024, u+1
-	}
-	if u == 0 {
-		return strconv.FormatUint(n, 10) + " B"
-	}
-	return fmt.Sprintf("%.1f %s", f, units[u])
-}
 
 // defaultMemoryMiB and defaultVCPUs are for VMs from new images.
 const (

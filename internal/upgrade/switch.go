@@ -35,21 +35,11 @@ type SwitchEvidence struct {
 // VIP map flips in one transaction. If anything is late or wrong before the
 // flip, the clients are released to the old version and saw a pause.
 func (e *Engine) Switch(ctx context.Context) error {
-	if err := e.samePlan(ctx); err != nil {
-		return err
-	}
-	return e.phase(ctx, phaseSwitch, func(ctx context.Context) error {
-		u, err := e.findUniverse(ctx)
-		if err != nil {
-			return err
-		}
-		defer u.Close()
+	return e.inUniverse(ctx, phaseSwitch, func(ctx context.Context, u *netswitch.Universe, s *sessions) error {
 		m, err := e.prepareMap(ctx, u)
 		if err != nil {
 			return err
 		}
-		s := e.sessions(u)
-		defer s.close()
 		if err := s.openServing(ctx); err != nil {
 			return err
 		}

@@ -22,17 +22,7 @@ type TestEvidence struct {
 // Test runs the plan's own checks on the new version, inside the universe, and
 // compares the data. All checks run, whatever fails.
 func (e *Engine) Test(ctx context.Context) error {
-	if err := e.samePlan(ctx); err != nil {
-		return err
-	}
-	return e.phase(ctx, phaseTest, func(ctx context.Context) error {
-		u, err := e.findUniverse(ctx)
-		if err != nil {
-			return err
-		}
-		defer u.Close()
-		s := e.sessions(u)
-		defer s.close()
+	return e.inUniverse(ctx, phaseTest, func(ctx context.Context, u *netswitch.Universe, s *sessions) error {
 		// The data first: a check of the plan may write.
 		verifyErr := e.verify(ctx, s, evidenceTestData, false)
 		if err := e.awaitServing(ctx, u); err != nil {

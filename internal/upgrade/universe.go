@@ -66,6 +66,24 @@ func (e *Engine) findUniverse(ctx context.Context) (*netswitch.Universe, error) 
 	return u, nil
 }
 
+// inUniverse runs a phase that works in the universe made by an earlier one,
+// with logins to its VMs that end with the phase.
+func (e *Engine) inUniverse(ctx context.Context, c course, act func(context.Context, *netswitch.Universe, *sessions) error) error {
+	if err := e.samePlan(ctx); err != nil {
+		return err
+	}
+	return e.phase(ctx, c, func(ctx context.Context) error {
+		u, err := e.findUniverse(ctx)
+		if err != nil {
+			return err
+		}
+		defer u.Close()
+		s := e.sessions(u)
+		defer s.close()
+		return act(ctx, u, s)
+	})
+}
+
 // services is the VIP map of the plan. Each service is published at a port of
 // the gateway's transit address, counted up so that no two meet.
 func (e *Engine) services() ([]netswitch.Service, []netswitch.Publication) {
