@@ -16,6 +16,13 @@ func fill(p *Plan, places map[string]place) {
 	for i := range p.Universe.VMs {
 		f.vm(&p.Universe.VMs[i], fmt.Sprintf("universe.vms[%d]", i))
 	}
+	for i := range p.Data {
+		for j := range p.Data[i].Conversions {
+			if c := &p.Data[i].Conversions[j]; c.Name == "" {
+				c.Name = c.Into
+			}
+		}
+	}
 }
 
 type filler struct{ places map[string]place }
@@ -86,6 +93,9 @@ func resolvePaths(p *Plan) {
 			resolve(&vm.Image.Kernel)
 			resolve(&vm.Image.Initrd)
 		}
+	}
+	for i := range p.Data {
+		resolve(&p.Data[i].Source.PasswordFile)
 	}
 	for i := range p.Clients.Logs {
 		resolve(&p.Clients.Logs[i])

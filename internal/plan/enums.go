@@ -16,6 +16,8 @@ type (
 	When string
 	// Outbound says whether the promoted universe may open connections.
 	Outbound string
+	// Flavor is the kind of a database server.
+	Flavor string
 )
 
 // Choices of [Virtualization].
@@ -63,6 +65,12 @@ const (
 	OutboundSealed Outbound = "sealed"
 )
 
+// Choices of [Flavor].
+const (
+	FlavorMariaDB Flavor = "mariadb"
+	FlavorMySQL   Flavor = "mysql"
+)
+
 // choice is a string type with a closed set of words.
 type choice interface{ choices() []string }
 
@@ -73,6 +81,7 @@ func (ImageFormat) choices() []string    { return []string{"raw", "qcow2"} }
 func (Protocol) choices() []string       { return []string{"http", "tcp"} }
 func (When) choices() []string           { return []string{"prepare", "switch", "both"} }
 func (Outbound) choices() []string       { return []string{"nat", "sealed"} }
+func (Flavor) choices() []string         { return []string{"mariadb", "mysql"} }
 
 // During reports whether a step with this When takes part in the conversion w, which is WhenPrepare or WhenSwitch.
 func (s When) During(w When) bool { return s == WhenBoth || s == w }

@@ -18,6 +18,8 @@ type Plan struct {
 	Universe            Universe       `plan:"universe,required" doc:"The isolated copy in which the new version is made."`
 	Services            []Service      `plan:"services,required" doc:"What clients use, and where it lives before and after the switch."`
 	Convert             []Step         `plan:"convert" doc:"Conversion steps, run in order inside the universe."`
+	Data                []DataSet      `plan:"data" doc:"Databases whose rows flow into the new version while production runs."`
+	Files               []FileSet      `plan:"files" doc:"Folders that are kept equal from frozen views of production's disks."`
 	Test                []Check        `plan:"test" doc:"The plan's own checks of the new version, made through the gateway namespace."`
 	Verify              []Comparison   `plan:"verify" doc:"Comparisons of old data against new data, object by object."`
 	Limits              Limits         `plan:"limits" doc:"What the upgrade may cost production and its clients."`

@@ -78,6 +78,10 @@ type Limits struct {
 	Hold     Duration `plan:"hold" default:"110s" doc:"Longest time that clients are held at the switch; at most 120s, since clients' kernels give up connecting after about 130 s."`
 	Drain    Duration `plan:"drain" default:"30s" doc:"Longest time that requests in flight have to finish; part of hold."`
 	Freeze   Duration `plan:"freeze" default:"10s" doc:"Longest time that a guest's file systems are frozen."`
+	CopyRate Rate     `plan:"copy_rate" default:"1GiB/s" doc:"Upper bound for the first pass of rows and files."`
+	// The regulator slows the transfer down when production feels it.
+	LatencyRise int `plan:"latency_rise" default:"20" doc:"Percent by which the clients' 99th percentile of latency may rise before the transfer slows down; 0 lets it not be looked at."`
+	IOPressure  int `plan:"io_pressure" default:"40" doc:"Percent of the time that tasks on this host may wait for disks before the transfer slows down; 0 lets it not be looked at."`
 }
 
 // Clients says where clients' request logs are.

@@ -42,6 +42,8 @@ func (v *validator) all() {
 	v.universe()
 	v.services()
 	v.steps()
+	v.data()
+	v.files()
 	v.checks()
 	v.comparisons()
 	v.limits()

@@ -219,6 +219,17 @@ func (v *validator) limits() {
 	if l.PullRate < 64<<10 {
 		v.fault("limits.pull_rate", l.PullRate.String(), "at least 64KiB/s", "a slower copy would never end")
 	}
+	if l.CopyRate < 64<<10 {
+		v.fault("limits.copy_rate", l.CopyRate.String(), "at least 64KiB/s", "a slower copy would never end")
+	}
+	for _, n := range []struct {
+		path  string
+		value int
+	}{{"limits.latency_rise", l.LatencyRise}, {"limits.io_pressure", l.IOPressure}} {
+		if n.value < 0 || n.value > 1000 {
+			v.fault(n.path, fmt.Sprint(n.value), "a percentage from 0 to 1000", "0 switches the signal off")
+		}
+	}
 	for i, g := range v.p.Clients.Logs {
 		at := fmt.Sprintf("clients.logs[%d]", i)
 		v.present(at, g)
