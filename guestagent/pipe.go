@@ -105,3 +105,12 @@ func (k *pipeSinks) end() error {
 	k.stderr.end()
 	return nil
 }
+
+// PipeAgent is Pipe for a mode of the deployed agent itself.
+func (s *Session) PipeAgent(ctx context.Context, mode string) (*Pipe, error) {
+	path := s.agentPath()
+	if path == "" {
+		return nil, fmt.Errorf("guest %q: %w", s.target.Name, ErrNoAgent)
+	}
+	return s.Pipe(ctx, Step{Name: "agent " + mode, Argv: []string{path, mode}})
+}

@@ -59,7 +59,7 @@ func allowed(from, to string) bool {
 	case from == "cmd/imago":
 		return to == "internal/cli"
 	case from == "cmd/imago-agent":
-		return to == "guestagent/inguest" || to == "guestagent/wire"
+		return to == "guestagent/inguest" || to == "guestagent/wire" || to == "transfer/link"
 	case strings.HasPrefix(to, "cmd/"), to == "test":
 		return false
 	case from == "internal/upgrade":

@@ -2,6 +2,8 @@ package cli
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -49,6 +51,7 @@ func (a *app) printStatus(st upgrade.Status) {
 	if len(st.Next) > 0 {
 		fmt.Fprintf(a.Out, "next           %s\n", strings.Join(st.Next, ", "))
 	}
+	a.printTransfer(st)
 	fmt.Fprintln(a.Out, "\nphases")
 	for _, p := range st.Phases {
 		fmt.Fprintf(a.Out, "  %-9s %-9s %7.1f s\n", p.Name, p.Outcome, p.Seconds)
@@ -59,6 +62,30 @@ func (a *app) printStatus(st upgrade.Status) {
 	for _, r := range st.Resources {
 		fmt.Fprintf(a.Out, "  %-11s %s (%s)\n", r.Kind, r.Name, r.Status)
 	}
+}
+
+// printTransfer shows how what is copied is going, or how it was when last
+// written down.
+func (a *app) printTransfer(st upgrade.Status) {
+	if st.Live == nil {
+		for _, t := range st.Transfer {
+			fmt.Fprintf(a.Out, "rows of %-7s %d copied, %d changes, %d verified, %d rejected, up to %s\n", t.Name, t.Rows, t.Changes, t.Verified, t.Rejected, t.Position.GTID)
+		}
+		return
+	}
+	fmt.Fprintf(a.Out, "copies         %s\n", st.Live.Verdict.Reason)
+	for _, name := range slices.Sorted(maps.Keys(st.Live.Sets)) {
+		p := st.Live.Sets[name]
+		fmt.Fprintf(a.Out, "rows of %-6s %d of about %d copied, %.0f rows/s%s, %d changes, %d went again, %d verified, %d to verify, %d rejected, %.1f s behind\n", name,
+			p.RowsCopied, max(p.RowsTotal, p.RowsCopied), p.RowsPerSecond, timeLeft(p.RowsTotal, p.RowsCopied, p.RowsPerSecond), p.Changes, p.Rescheduled, p.Verified, p.Unverified, p.Rejected, st.Live.Lag[name])
+	}
+}
+
+func timeLeft(total, done uint64, perSecond float64) string {
+	if done >= total || perSecond < 1 {
+		return ""
+	}
+	return fmt.Sprintf(" (%.0f s left)", float64(total-done)/perSecond)
 }
 
 func (a *app) planCommand() *cobra.Command {

@@ -24,14 +24,17 @@ type verb struct {
 }
 
 func (a *app) upgradeCommands() []*cobra.Command {
-	var yes, acceptLoss bool
+	var yes, acceptLoss, follow bool
 	verbs := []verb{
 		{name: "check", short: "Look at everything an upgrade will need; change nothing", act: (*upgrade.Engine).Check},
 		{name: "clone", short: "Clone production into a sealed universe", act: (*upgrade.Engine).Clone},
 		{name: "convert", short: "Run the plan's conversion in the universe", act: (*upgrade.Engine).Convert},
+		{name: "catchup", short: "Bring production's latest changes over; with --follow until Ctrl-C",
+			act:   func(e *upgrade.Engine, ctx context.Context) error { return e.CatchUp(ctx, follow) },
+			flags: func(c *cobra.Command) { c.Flags().BoolVar(&follow, "follow", false, "go on until Ctrl-C") }},
 		{name: "test", short: "Test the new version in the universe and compare the data", act: (*upgrade.Engine).Test, report: true},
 		{name: "switch", short: "Bring the clients to the new version, in one step", act: (*upgrade.Engine).Switch, report: true,
-			long: "Clients are held, requests in flight finish, a fresh view of production is converted\nand compared, and the VIP map flips in one kernel transaction. If anything is late or\nwrong before that, the clients are released to the old version."},
+			long: "Clients are held, requests in flight finish, the last changes of production are brought\nover and compared, and the VIP map flips in one kernel transaction. If anything is late\nor wrong before that, the clients are released to the old version. Rows and files that\nflow (data: and files: in the plan) are caught up and compared before anybody is held."},
 		{name: "rollback", short: "Bring the clients back to the old version, in one step", report: true,
 			long: "Says first what going back would lose, and does it only if that is nothing or\n--accept-loss is given.",
 			act:  func(e *upgrade.Engine, ctx context.Context) error { return e.Rollback(ctx, acceptLoss) },
@@ -48,8 +51,13 @@ func (a *app) upgradeCommands() []*cobra.Command {
 	}
 	var cmds []*cobra.Command
 	for _, v := range verbs {
-		cmds = append(cmds, a.verbCommand(v))
+		cmd := a.verbCommand(v)
+		if v.name == "convert" {
+			a.addConvertCommands(cmd)
+		}
+		cmds = append(cmds, cmd)
 	}
+	cmds = append(cmds, a.tuneCommands()...)
 	return append(cmds, a.statusCommand(), a.reportCommand(), a.planCommand(), a.guardCommand())
 }
 

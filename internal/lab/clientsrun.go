@@ -2,6 +2,7 @@ package lab
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -94,6 +95,9 @@ type Ledger struct {
 // OK says whether every acknowledged write is there once and in order.
 func (l Ledger) OK() bool { return len(l.Lost)+len(l.Doubled)+len(l.OutOfOrder) == 0 }
 
+// ledgerFile is where CheckLedger leaves what it found, for the report.
+const ledgerFile = "ledger.json"
+
 // CheckLedger asks the version that serves now for every client's ledger and
 // looks for each write that a client saw acknowledged.
 func (c *Clients) CheckLedger(ctx context.Context) (Ledger, error) {
@@ -111,6 +115,13 @@ func (c *Clients) CheckLedger(ctx context.Context) (Ledger, error) {
 			return out, err
 		}
 		c.count(&out, o.Name, text, answers)
+	}
+	raw, err := json.Marshal(out)
+	if err != nil {
+		return out, err
+	}
+	if err := os.WriteFile(filepath.Join(c.lab.clientDir(), ledgerFile), raw, 0o644); err != nil {
+		return out, fmt.Errorf("keep the ledger: %w", err)
 	}
 	return out, nil
 }

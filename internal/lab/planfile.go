@@ -16,8 +16,8 @@ var smallPlan string
 
 // planData is what the plan templates ask for.
 type planData struct {
-	KeyPath, ClientLogs string
-	machines            map[string]builtMachine
+	KeyPath, ClientLogs, ClientLedger string
+	machines                          map[string]builtMachine
 }
 
 // builtMachine is a VM's disk and boot files, made from an image for this lab.
@@ -67,8 +67,8 @@ func writePlan(dir string, s *System, machines map[string]builtMachine) error {
 	}
 	err = t.Execute(f, planData{
 		KeyPath:    filepath.Join(dir, "id_ed25519"),
-		ClientLogs: fmt.Sprintf("%q", filepath.Join(dir, "clients", "*.jsonl")),
-		machines:   machines,
+		ClientLogs: fmt.Sprintf("%q", filepath.Join(dir, "clients", "*.jsonl")), ClientLedger: fmt.Sprintf("%q", filepath.Join(dir, "clients", ledgerFile)),
+		machines: machines,
 	})
 	if err != nil {
 		f.Close()

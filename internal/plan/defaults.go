@@ -97,6 +97,7 @@ func resolvePaths(p *Plan) {
 	for i := range p.Data {
 		resolve(&p.Data[i].Source.PasswordFile)
 	}
+	resolve(&p.Clients.Ledger)
 	for i := range p.Clients.Logs {
 		resolve(&p.Clients.Logs[i])
 	}

@@ -72,7 +72,7 @@ func TestDefaults(t *testing.T) {
 	}
 	opts := cmp.Options{cmpopts.IgnoreFields(Plan{}, "Path", "Dir", "Text", "SHA256"), cmp.Comparer(func(a, b netip.Addr) bool { return a == b }),
 		cmp.Comparer(func(a, b netip.Prefix) bool { return a == b }), cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b })}
-	short.SSH.Key, short.Clients.Logs = full.SSH.Key, full.Clients.Logs
+	short.SSH.Key, short.Clients = full.SSH.Key, full.Clients
 	*short.Universe.VMs[1].Image = *full.Universe.VMs[1].Image
 	if diff := cmp.Diff(full, short, opts); diff != "" {
 		t.Errorf("defaults differ from what the example calls defaults (-written +default):\n%s", diff)

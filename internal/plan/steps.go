@@ -86,7 +86,8 @@ type Limits struct {
 
 // Clients says where clients' request logs are.
 type Clients struct {
-	Logs []string `plan:"logs" doc:"Patterns of JSON-lines files; relative to the plan file."`
+	Logs   []string `plan:"logs" doc:"Patterns of JSON-lines files; relative to the plan file."`
+	Ledger string   `plan:"ledger" doc:"JSON file in which a check of the clients' acknowledged writes says which are lost, doubled or out of order; relative to the plan file."`
 }
 
 // Keep says how long the old version stays after finalize.

@@ -2,11 +2,13 @@ package report
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"maps"
 	"math"
 	"os"
@@ -297,4 +299,23 @@ func shorten(s string, limit int) string {
 		return s
 	}
 	return s[:limit] + "…"
+}
+
+// ReadLedger reads what the clients' own check of their writes said: a JSON
+// object as [Ledger] is. A file that is not there yet is no error, and no ledger.
+func ReadLedger(path string) (*Ledger, error) {
+	raw, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read the clients' ledger: %w", err)
+	}
+	var l Ledger
+	d := json.NewDecoder(bytes.NewReader(raw))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&l); err != nil {
+		return nil, fmt.Errorf("read the clients' ledger %s: %w; want acknowledged, lost, doubled and out_of_order", path, err)
+	}
+	return &l, nil
 }

@@ -48,7 +48,7 @@ func unchanged(domains []DomainProof, sums func(DomainProof) (before, after stri
 }
 
 func (d *Data) complete() {
-	d.Objects, d.Verified, d.Missing, d.Extra, d.Different, d.Doubled = 0, 0, 0, 0, 0, 0
+	d.Objects, d.Verified, d.Missing, d.Extra, d.Different, d.Doubled, d.Lost, d.OutOfOrder = 0, 0, 0, 0, 0, 0, 0, 0
 	for _, c := range d.Checks {
 		d.Objects += c.Objects
 		d.Verified += c.Verified
@@ -57,11 +57,17 @@ func (d *Data) complete() {
 		d.Different += c.Different.Count
 		d.Doubled += c.Doubled.Count
 	}
+	d.Lost = d.Missing
+	if l := d.Ledger; l != nil {
+		d.Lost += int64(len(l.Lost))
+		d.Doubled += int64(len(l.Doubled))
+		d.OutOfOrder += int64(len(l.OutOfOrder))
+	}
 }
 
 // OK reports whether all data was compared and found the same.
 func (d Data) OK() bool {
-	return len(d.Checks) > 0 && d.Verified == d.Objects && d.Missing+d.Extra+d.Different+d.Doubled == 0
+	return len(d.Checks) > 0 && d.Verified == d.Objects && d.Lost+d.Extra+d.Different+d.Doubled+d.OutOfOrder == 0
 }
 
 // OK reports whether the comparison found both sides the same.

@@ -129,8 +129,52 @@ type Data struct {
 	Missing   int64       `json:"missing"`  // only on the old side
 	Extra     int64       `json:"extra"`    // only on the new side
 	Different int64       `json:"different"`
-	Doubled   int64       `json:"doubled"` // named more than once by one side
 	Checks    []DataCheck `json:"checks"`
+	// Lost, Doubled and OutOfOrder are the sums over Checks (missing; named more
+	// than once by one side) and over what the clients' own ledger says.
+	Lost       int64   `json:"lost"`
+	Doubled    int64   `json:"doubled"`
+	OutOfOrder int64   `json:"out_of_order"`
+	Ledger     *Ledger `json:"ledger,omitempty"` // nil when clients kept none
+	// Sets and Files are what flowed while production ran.
+	Sets  []DataSet `json:"sets,omitempty"`
+	Files []FileSet `json:"files,omitempty"`
+}
+
+// Ledger is what the clients' own books say of the writes that they saw
+// acknowledged: how many there were, and which are not in the new version
+// exactly once and in order.
+type Ledger struct {
+	Acknowledged int64    `json:"acknowledged"`
+	Lost         []string `json:"lost"`
+	Doubled      []string `json:"doubled"`
+	OutOfOrder   []string `json:"out_of_order"`
+}
+
+// DataSet is one database whose rows flowed.
+type DataSet struct {
+	Name        string  `json:"name"`
+	Seconds     float64 `json:"seconds"`
+	Rows        uint64  `json:"rows"`        // of the first pass
+	Bytes       uint64  `json:"bytes"`       // of it
+	Changes     uint64  `json:"changes"`     // applied from the log
+	Rescheduled uint64  `json:"rescheduled"` // objects that went again because they changed
+	Converted   uint64  `json:"converted"`   // objects
+	Verified    uint64  `json:"verified"`    // objects, through the conversion
+	Rejected    uint64  `json:"rejected"`    // objects that a conversion set aside
+	Position    string  `json:"position"`    // of production's log, up to which all is applied
+	Late        bool    `json:"late"`        // production was written to after the flip
+}
+
+// FileSet is one folder that was kept equal.
+type FileSet struct {
+	Name     string  `json:"name"`
+	Seconds  float64 `json:"seconds"`
+	Files    int64   `json:"files"`
+	Copied   int64   `json:"copied"`
+	Deleted  int64   `json:"deleted"`
+	Bytes    int64   `json:"bytes"`
+	Compared int64   `json:"compared"`
 }
 
 // DataCheck is one comparison of the plan.
@@ -159,8 +203,14 @@ type Switch struct {
 	DrainMS         float64   `json:"drain_ms"`
 	FlipUS          float64   `json:"flip_us"`
 	HeldConnections int       `json:"held_connections"` // that waited in the hold
-	Closed          int       `json:"closed_connections"`
-	Forced          int       `json:"forced_connections"` // ended although not idle
+	// Of data that flows: when, in the hold, no request was in flight any more, and
+	// how long the last rows and files took after that.
+	DrainedMS     float64 `json:"drained_ms,omitempty"`
+	RowsMS        float64 `json:"rows_ms,omitempty"`
+	FilesMS       float64 `json:"files_ms,omitempty"`
+	LastChangesMS float64 `json:"last_changes_ms,omitempty"`
+	Closed        int     `json:"closed_connections"`
+	Forced        int     `json:"forced_connections"` // ended although not idle
 }
 
 // Rollback says what the way back cost and lost.

@@ -78,8 +78,11 @@ func sample(t *testing.T) Report {
 			Frozen: []Frozen{{"wiki-db", 84.2, "file systems frozen"}, {"wiki-web", 0, "crash-consistent"}}},
 		Isolation: Isolation{PacketsLeft: &zero, PacketsTried: 148, Domains: []DomainProof{proof("wiki-db", "3a", "c1"), proof("wiki-web", "97", "0f")},
 			Attempts: []Attempt{{"10.20.0.53", "udp", 53, 96, 6720}, {"203.0.113.5", "tcp", 443, 44, 2640}, {"10.20.0.7", "arp", 0, 8, 336}}},
-		Tests:   []Test{{Name: "main page of the new version", Passed: true, Seconds: 6.1}, {Name: "search finds pages", Passed: true, Seconds: 1.9}, {Name: "an edit is saved", Passed: true, Seconds: 4.4}},
-		Data:    Data{Checks: []DataCheck{{Name: "pages", Seconds: 1.1, Objects: 214, Verified: 214}, {Name: "revisions and their text", Seconds: 3.9, Objects: 1862, Verified: 1862}, {Name: "users", Seconds: .8, Objects: 25, Verified: 25}, {Name: "uploaded files", Seconds: 1.1, Objects: 61, Verified: 61}}},
+		Tests: []Test{{Name: "main page of the new version", Passed: true, Seconds: 6.1}, {Name: "search finds pages", Passed: true, Seconds: 1.9}, {Name: "an edit is saved", Passed: true, Seconds: 4.4}},
+		Data: Data{Checks: []DataCheck{{Name: "pages", Seconds: 1.1, Objects: 214, Verified: 214}, {Name: "revisions and their text", Seconds: 3.9, Objects: 1862, Verified: 1862}, {Name: "users", Seconds: .8, Objects: 25, Verified: 25}, {Name: "uploaded files", Seconds: 1.1, Objects: 61, Verified: 61}},
+			Ledger: &Ledger{Acknowledged: 39},
+			Sets:   []DataSet{{Name: "wiki", Seconds: 31, Rows: 41210, Bytes: 9 << 20, Changes: 612, Rescheduled: 48, Converted: 2104, Verified: 43314, Position: "0-1-40211"}},
+			Files:  []FileSet{{Name: "uploaded files", Seconds: .4, Files: 61, Copied: 61, Bytes: 4 << 20, Compared: 61}}},
 		Switch:  &Switch{HeldFrom: after14(holdAt), Flipped: after14(flipAt), HoldMS: 56250, DrainMS: 812, FlipUS: 37, HeldConnections: 3, Closed: 2},
 		Clients: clients, Points: points,
 	}

@@ -38,6 +38,8 @@ func (e *Engine) check(ctx context.Context) error {
 	}
 	domains := e.checkProduction(ctx, note)
 	e.checkClones(ctx, domains, note)
+	e.checkFiles(ctx, domains, note)
+	e.checkData(ctx, note)
 	e.checkImages(ctx, note)
 	for _, s := range e.plan.Services {
 		note("service "+s.Name, netswitch.CheckVIP(ctx, s.VIP.Addr()))
@@ -90,6 +92,16 @@ func (e *Engine) checkClones(ctx context.Context, domains map[string]*hypervisor
 				_, err := diskOf(ctx, dom, at.Disk)
 				note(fmt.Sprintf("disk %s of %s for %s", at.Disk, at.From, vm.Name), err)
 			}
+		}
+	}
+}
+
+// checkFiles looks for the disks of the file sets.
+func (e *Engine) checkFiles(ctx context.Context, domains map[string]*hypervisor.Domain, note func(string, error)) {
+	for _, f := range e.plan.Files {
+		if dom := domains[f.From.Domain]; dom != nil {
+			_, err := diskOf(ctx, dom, f.From.Disk)
+			note("files "+f.Name, err)
 		}
 	}
 }
@@ -164,7 +176,7 @@ func (e *Engine) checkTransit(ctx context.Context) error {
 // checkRoom refuses what does not fit into memory or on disk, before anything
 // is made: a full scratch file would stop production.
 func (e *Engine) checkRoom(ctx context.Context, domains map[string]*hypervisor.Domain, note func(string, error)) {
-	sources, err := e.sources(ctx, domains)
+	sources, err := e.sources(ctx, domains, e.wantsClones(false).or(e.wantsFiles))
 	if err != nil {
 		return // said before, by checkClones
 	}

@@ -198,13 +198,16 @@ func (e *Engine) startVM(ctx context.Context, u *netswitch.Universe, vm plan.VM,
 // cloneFromView takes the view, starts the clones on it, copies the rest in the
 // background and ends the view, so that production is as it was.
 func (e *Engine) cloneFromView(ctx context.Context, u *netswitch.Universe, domains map[string]*hypervisor.Domain, ready *errgroup.Group, ev *CloneEvidence, began time.Time) error {
-	set, err := e.takeView(ctx, domains, ev)
+	if err := e.notePositions(ctx); err != nil {
+		return err
+	}
+	set, err := e.takeView(ctx, domains, e.wantsClones(false), ev)
 	if err != nil || set == nil {
 		return err
 	}
 	err = e.startClones(ctx, u, domains, set, ready, ev, began)
 	if err == nil {
-		err = e.pullClones(ctx, set, ev)
+		err = e.pullGoverned(ctx, domains, set, ev)
 	}
 	end, cancel := cleanup(ctx)
 	defer cancel()
@@ -216,8 +219,8 @@ func (e *Engine) cloneFromView(ctx context.Context, u *netswitch.Universe, domai
 }
 
 // takeView writes the jobs down and takes the view of one instant.
-func (e *Engine) takeView(ctx context.Context, domains map[string]*hypervisor.Domain, ev *CloneEvidence) (*snapshot.Set, error) {
-	sources, err := e.sources(ctx, domains)
+func (e *Engine) takeView(ctx context.Context, domains map[string]*hypervisor.Domain, want wanted, ev *CloneEvidence) (*snapshot.Set, error) {
+	sources, err := e.sources(ctx, domains, want)
 	if err != nil || len(sources) == 0 {
 		return nil, err
 	}
@@ -326,9 +329,18 @@ func (e *Engine) makeOverlay(ctx context.Context, set *snapshot.Set, domain, tar
 	return snapshot.CreateOverlay(ctx, path, view)
 }
 
+// pullGoverned copies at a rate that production does not feel.
+func (e *Engine) pullGoverned(ctx context.Context, domains map[string]*hypervisor.Domain, set *snapshot.Set, ev *CloneEvidence) error {
+	gov, err := e.govern(ctx, domains, nil)
+	if err != nil {
+		return err
+	}
+	err = e.pullClones(ctx, set, gov.pull, ev)
+	return errors.Join(err, gov.close())
+}
+
 // pullClones copies what the clones' overlays still read from production.
-func (e *Engine) pullClones(ctx context.Context, set *snapshot.Set, ev *CloneEvidence) error {
-	rate := snapshot.NewRate(uint64(e.plan.Limits.PullRate))
+func (e *Engine) pullClones(ctx context.Context, set *snapshot.Set, rate *snapshot.Rate, ev *CloneEvidence) error {
 	for _, vm := range e.plan.Universe.VMs {
 		if vm.Clone == "" {
 			continue

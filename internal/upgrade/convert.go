@@ -2,20 +2,71 @@ package upgrade
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"imago.dev/imago/guestagent"
+	"imago.dev/imago/hypervisor"
 	"imago.dev/imago/internal/plan"
 	"imago.dev/imago/netswitch"
 )
 
 // Convert runs the plan's conversion steps in the universe, for the first time.
-// The switch runs them again with fresh data.
+// Data that flows is copied, converted, compared and caught up then; other data
+// the switch converts again, from a fresh view.
 func (e *Engine) Convert(ctx context.Context) error {
-	return e.inUniverse(ctx, phaseConvert, func(ctx context.Context, _ *netswitch.Universe, s *sessions) error {
-		return e.runSteps(ctx, s, plan.WhenPrepare, evidenceConvert)
+	return e.inUniverse(ctx, phaseConvert, func(ctx context.Context, u *netswitch.Universe, s *sessions) error {
+		if err := e.runSteps(ctx, s, plan.WhenPrepare, evidenceConvert); err != nil {
+			return err
+		}
+		if !e.flows() {
+			return nil
+		}
+		return e.firstPass(ctx, u, s)
 	})
+}
+
+// firstPass brings all data that flows over for the first time.
+func (e *Engine) firstPass(ctx context.Context, u *netswitch.Universe, s *sessions) (err error) {
+	domains, err := e.productionDomains(ctx)
+	if err != nil {
+		return err
+	}
+	flows, err := e.openRowFlows(ctx, u, s)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, flows.close()) }()
+	gov, err := e.govern(ctx, domains, flows)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, gov.close()) }()
+	g, gctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return flows.catchUp(gctx) })
+	g.Go(func() error { return e.filesOnce(gctx, s, domains, gov) })
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	return flows.record(ctx, nil)
+}
+
+// filesOnce makes the file sets equal to a fresh view of production.
+func (e *Engine) filesOnce(ctx context.Context, s *sessions, domains map[string]*hypervisor.Domain, gov *governor) error {
+	if len(e.plan.Files) == 0 {
+		return nil
+	}
+	set, err := e.takeView(ctx, domains, e.wantsFiles, &CloneEvidence{})
+	if err != nil {
+		return err
+	}
+	err = e.filesFromView(ctx, s, set, false, gov.files)
+	end, cancel := cleanup(ctx)
+	defer cancel()
+	return errors.Join(err, e.endView(end, set, domains))
 }
 
 // StepEvidence says how long a conversion step took.

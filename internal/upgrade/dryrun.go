@@ -25,7 +25,7 @@ func (e *Engine) DryRun(ctx context.Context, verb string) ([]Act, error) {
 	}
 	d := &dryRun{e: e}
 	parts := map[string]func(context.Context) error{
-		"check": d.check, "clone": d.clone, "convert": d.steps(plan.WhenPrepare), "test": d.test,
+		"check": d.check, "clone": d.clone, "convert": d.convert, "test": d.test, "catchup": d.data,
 		"switch": d.switchover, "rollback": d.rollback, "finalize": d.finalize, "abort": d.abort,
 	}
 	order := []string{verb}
@@ -72,7 +72,7 @@ func (d *dryRun) clone(ctx context.Context) error {
 	}
 	d.add("make", "network "+e.n.network(), text)
 	d.add("make", fmt.Sprintf("network namespace %s with the addresses %v, sealed", e.n.netns(), e.plan.Production.Gateways), "")
-	sources, err := e.sources(ctx, domains)
+	sources, err := e.sources(ctx, domains, e.wantsClones(false))
 	if err != nil {
 		return err
 	}
@@ -97,6 +97,28 @@ func (d *dryRun) machines(ctx context.Context, domains map[string]*hypervisor.Do
 			return err
 		}
 		d.add("make", "domain "+doc.Name, text)
+	}
+	return nil
+}
+
+func (d *dryRun) convert(ctx context.Context) error {
+	if err := d.steps(plan.WhenPrepare)(ctx); err != nil {
+		return err
+	}
+	return d.data(ctx)
+}
+
+// data is what flows from production into the new version.
+func (d *dryRun) data(context.Context) error {
+	for _, set := range d.e.plan.Data {
+		d.add("read", fmt.Sprintf("the row log of %s at %s as %s, and the first rows of database %s from %s", set.Source.Domain, set.Source.Address, set.Source.User, set.Source.Database, set.Clone), "")
+		d.add("make", fmt.Sprintf("databases imago and imago_old_%s on %s, for the state and the old rows", set.Target.Database, set.Target.VM), "")
+		for _, c := range set.Conversions {
+			d.add("convert", fmt.Sprintf("rows into %s of %s", c.Into, set.Target.Database), c.Select)
+		}
+	}
+	for _, f := range d.e.plan.Files {
+		d.add("copy", fmt.Sprintf("%s on disk %s of %s to %s, from frozen views of that disk", f.From.Path, f.From.Disk, f.From.Domain, f.To), "")
 	}
 	return nil
 }
@@ -147,6 +169,9 @@ func (d *dryRun) switchover(ctx context.Context) error {
 		if vm.Role == plan.RoleSource {
 			d.add("clone", vm.Clone+" afresh as "+e.n.domain(vm.Name), "")
 		}
+	}
+	if err := d.data(ctx); err != nil {
+		return err
 	}
 	if err := d.steps(plan.WhenSwitch)(ctx); err != nil {
 		return err

@@ -25,6 +25,10 @@ const (
 	evidenceReview   = "switch-steps"
 	evidenceRollback = "rollback"
 	evidenceResult   = "result"
+	evidenceTransfer = "transfer"
+	evidenceFiles    = "files"
+	// evidenceDiverged: clients wrote to the new version, and were led back.
+	evidenceDiverged = "diverged"
 )
 
 // fingerprint stores what each production domain looks like.

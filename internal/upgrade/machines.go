@@ -140,12 +140,14 @@ func (e *Engine) runID() string {
 func writable(disks []hypervisor.Disk) []hypervisor.Disk {
 	var out []hypervisor.Disk
 	for _, d := range disks {
-		if d.Device == "disk" && !d.ReadOnly {
+		if isWritable(d) {
 			out = append(out, d)
 		}
 	}
 	return out
 }
+
+func isWritable(d hypervisor.Disk) bool { return d.Device == "disk" && !d.ReadOnly }
 
 // cloneDisk is an overlay over the frozen view of a production disk.
 func (e *Engine) cloneDisk(set *snapshot.Set, domain, target, path string) (hypervisor.CloneDisk, error) {
@@ -195,47 +197,68 @@ func (e *Engine) mac(vm plan.VM) string {
 	return fmt.Sprintf("52:54:00:%s:%s:%s", h[0:2], h[2:4], h[4:6])
 }
 
-// sources are the production VMs and disks that a view is taken of: what the
-// universe's VMs are cloned from, and what is attached to them.
-func (e *Engine) sources(ctx context.Context, domains map[string]*hypervisor.Domain) ([]snapshot.Source, error) {
+// wanted says of which disks of production a view is taken.
+type wanted func(domain string, disk hypervisor.Disk) bool
+
+// sources are the production disks that views are taken of.
+func (e *Engine) sources(ctx context.Context, domains map[string]*hypervisor.Domain, want wanted) ([]snapshot.Source, error) {
 	var out []snapshot.Source
 	for _, pvm := range e.plan.Production.VMs {
 		dom := domains[pvm.Domain]
 		if dom == nil {
 			continue
 		}
-		disks, err := e.viewedDisks(ctx, dom, pvm.Domain)
+		disks, err := dom.Disks(ctx)
 		if err != nil {
 			return nil, err
 		}
-		if len(disks) > 0 {
-			out = append(out, snapshot.Source{Domain: dom.Raw(), Name: pvm.Domain, Disks: disks, NoFreeze: pvm.Freeze == plan.FreezeNever})
+		var viewed []snapshot.SourceDisk
+		for _, d := range disks {
+			if want(pvm.Domain, d) {
+				viewed = append(viewed, snapshot.SourceDisk{Target: d.Target, Capacity: d.Capacity})
+			}
+		}
+		if len(viewed) > 0 {
+			out = append(out, snapshot.Source{Domain: dom.Raw(), Name: pvm.Domain, Disks: viewed, NoFreeze: pvm.Freeze == plan.FreezeNever})
 		}
 	}
 	return out, nil
 }
 
-func (e *Engine) viewedDisks(ctx context.Context, dom *hypervisor.Domain, domain string) ([]snapshot.SourceDisk, error) {
-	disks, err := dom.Disks(ctx)
-	if err != nil {
-		return nil, err
-	}
-	want := map[string]bool{}
-	for _, vm := range e.plan.Universe.VMs {
-		for _, d := range writable(disks) {
-			want[d.Target] = want[d.Target] || vm.Clone == domain
+// wantsClones wants the disks that clones are made of and those attached to them;
+// with sourcesOnly only of clones that are just read from.
+func (e *Engine) wantsClones(sourcesOnly bool) wanted {
+	return func(domain string, disk hypervisor.Disk) bool {
+		for _, vm := range e.plan.Universe.VMs {
+			if sourcesOnly && vm.Role != plan.RoleSource {
+				continue
+			}
+			if vm.Clone == domain && isWritable(disk) {
+				return true
+			}
+			for _, at := range vm.Attach {
+				if at.From == domain && at.Disk == disk.Target {
+					return true
+				}
+			}
 		}
-		for _, at := range vm.Attach {
-			want[at.Disk] = want[at.Disk] || at.From == domain
+		return false
+	}
+}
+
+// wantsFiles wants the disks of file sets.
+func (e *Engine) wantsFiles(domain string, disk hypervisor.Disk) bool {
+	for _, f := range e.plan.Files {
+		if f.From.Domain == domain && f.From.Disk == disk.Target {
+			return true
 		}
 	}
-	var out []snapshot.SourceDisk
-	for _, d := range disks {
-		if want[d.Target] {
-			out = append(out, snapshot.SourceDisk{Target: d.Target, Capacity: d.Capacity})
-		}
-	}
-	return out, nil
+	return false
+}
+
+// or wants what one of two wants.
+func (w wanted) or(other wanted) wanted {
+	return func(domain string, disk hypervisor.Disk) bool { return w(domain, disk) || other(domain, disk) }
 }
 
 // imageOrCloneXML describes a VM of the universe, without views: for a look.

@@ -54,7 +54,7 @@ func (e *Engine) buildReport(ctx context.Context, failure error) (report.Report,
 		r.Reason = failure.Error()
 	}
 	for _, part := range []func(context.Context, *report.Report) error{
-		e.reportPhases, e.reportClone, e.reportIsolation, e.reportTests, e.reportData, e.reportSwitch, e.reportClients,
+		e.reportPhases, e.reportClone, e.reportIsolation, e.reportTests, e.reportData, e.reportTransfer, e.reportSwitch, e.reportClients,
 	} {
 		if err := part(ctx, &r); err != nil {
 			return r, err
@@ -179,6 +179,33 @@ func (e *Engine) reportData(ctx context.Context, r *report.Report) error {
 	return err
 }
 
+// reportTransfer tells of the data that flowed, and of the clients' ledger.
+func (e *Engine) reportTransfer(ctx context.Context, r *report.Report) error {
+	var sets []TransferEvidence
+	if _, err := e.get(ctx, evidenceTransfer, &sets); err != nil {
+		return err
+	}
+	for _, t := range sets {
+		r.Data.Sets = append(r.Data.Sets, report.DataSet{
+			Name: t.Name, Seconds: t.Seconds, Rows: t.Rows, Bytes: t.Bytes, Changes: t.Changes, Rescheduled: t.Rescheduled,
+			Converted: t.Converted, Verified: t.Verified, Rejected: t.Rejected, Position: t.Position.GTID, Late: t.Late,
+		})
+	}
+	var files []FilesEvidence
+	if _, err := e.get(ctx, evidenceFiles, &files); err != nil {
+		return err
+	}
+	for _, f := range files {
+		r.Data.Files = append(r.Data.Files, report.FileSet{Name: f.Name, Seconds: f.Seconds, Files: f.Files, Copied: f.Copied, Deleted: f.Deleted, Bytes: f.Bytes, Compared: f.Compared})
+	}
+	if e.plan.Clients.Ledger == "" {
+		return nil
+	}
+	var err error
+	r.Data.Ledger, err = report.ReadLedger(e.plan.Clients.Ledger)
+	return err
+}
+
 // finding makes keys, which are a guest's words, safe to show.
 func finding(f transfer.Finding) report.Finding {
 	out := report.Finding{Count: f.Count}
@@ -196,7 +223,8 @@ func (e *Engine) reportSwitch(ctx context.Context, r *report.Report) error {
 	}
 	if had {
 		r.Switch = &report.Switch{HeldFrom: sw.HeldFrom, Flipped: sw.Flipped, HoldMS: sw.HoldMS, DrainMS: sw.DrainMS, FlipUS: sw.FlipUS,
-			HeldConnections: sw.HeldNew, Closed: sw.Closed, Forced: sw.Forced}
+			HeldConnections: sw.HeldNew, Closed: sw.Closed, Forced: sw.Forced,
+			DrainedMS: sw.DrainedMS, RowsMS: sw.RowsMS, FilesMS: sw.FilesMS, LastChangesMS: sw.LastChangesMS}
 	}
 	var rb RollbackEvidence
 	if had, err = e.get(ctx, evidenceRollback, &rb); err != nil || !had {

@@ -99,8 +99,26 @@ func (e *Engine) oldSideLives() error {
 	return nil
 }
 
+// lostLive asks the new version's own log and file systems what was written to
+// data that flowed.
+func (e *Engine) lostLive(ctx context.Context, s *sessions) ([]LostData, error) {
+	var sw SwitchEvidence
+	if err := e.j.Get(ctx, e.run.ID, evidenceSwitch, &sw); err != nil {
+		return nil, err
+	}
+	out, err := e.lostRows(ctx, s)
+	if err != nil {
+		return nil, err
+	}
+	files, err := e.lostFiles(ctx, s, sw.Flipped)
+	return append(out, files...), err
+}
+
 // lost compares the new side with its list from the moment of the switch.
 func (e *Engine) lost(ctx context.Context, s *sessions) ([]LostData, error) {
+	if e.flows() {
+		return e.lostLive(ctx, s)
+	}
 	var out []LostData
 	for _, v := range e.plan.Verify {
 		then, err := transfer.OpenManifest(ctx, e.n.manifest(v.Name))
@@ -137,9 +155,9 @@ func (e *Engine) rollbackHeld(ctx context.Context, u *netswitch.Universe, s *ses
 	}
 	// Written down again at rest: this is what was really lost.
 	ev := RollbackEvidence{}
-	ev.Lost, err = e.lost(ctx, s)
-	if err != nil {
-		e.see.warning("what was lost is not known: " + err.Error())
+	var lostErr error
+	if ev.Lost, lostErr = e.lost(ctx, s); lostErr != nil {
+		e.see.warning("what was lost is not known: " + lostErr.Error())
 	}
 	if err := h.Keep(); err != nil {
 		return errors.Join(fmt.Errorf("no rollback, the clients are on the new version: %w", err), e.release(ctx, h))
@@ -157,6 +175,9 @@ func (e *Engine) rollbackHeld(ctx context.Context, u *netswitch.Universe, s *ses
 	}
 	ev.Flipped, ev.HoldMS, ev.FlipUS = sw.Flipped, millis(time.Since(h.Began())), sw.FlipUS
 	e.see.step(fmt.Sprintf("clients are on the old version; they were held for %.1f s", ev.HoldMS/1000))
+	if e.flows() && (lostErr != nil || ev.Objects() > 0) {
+		errs = append(errs, e.j.Put(after, e.run.ID, evidenceDiverged, true))
+	}
 	errs = append(errs, e.j.Put(after, e.run.ID, evidenceRollback, ev))
 	return errors.Join(errs...)
 }

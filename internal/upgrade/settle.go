@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"imago.dev/imago/hypervisor"
 	"imago.dev/imago/internal/journal"
 	"imago.dev/imago/netswitch"
 )
@@ -72,7 +73,7 @@ func (e *Engine) settleSwitch(ctx context.Context, ifNew, ifOld journal.State, w
 
 // removeHoldings removes the hold, the data sources and the views.
 func (e *Engine) removeHoldings(ctx context.Context) error {
-	errs := []error{netswitch.RemoveHold(ctx, e.n.run), e.removeClones(ctx, true)}
+	errs := []error{netswitch.RemoveHold(ctx, e.n.run), e.removeClones(ctx, true), e.detachLeft(ctx)}
 	for _, vm := range e.plan.Production.VMs {
 		errs = append(errs, e.remove(ctx, journal.KindBackupJob, vm.Domain, func() error { return e.endBackup(ctx, vm.Domain) }))
 	}
@@ -80,4 +81,22 @@ func (e *Engine) removeHoldings(ctx context.Context) error {
 		return err
 	}
 	return e.gone(ctx, journal.KindHold, e.n.run)
+}
+
+// detachLeft takes away the views that a crashed process left attached: they read
+// from backup jobs that are about to end.
+func (e *Engine) detachLeft(ctx context.Context) error {
+	var errs []error
+	for _, f := range e.plan.Files {
+		p := placeOf(f)
+		dom, err := e.conn.LookupDomain(e.n.domain(p.vm))
+		if errors.Is(err, hypervisor.ErrNoDomain) {
+			continue
+		}
+		if err == nil {
+			err = dom.DetachDisk(ctx, p.serial())
+		}
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
 }

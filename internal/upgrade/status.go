@@ -25,6 +25,9 @@ type Status struct {
 	// absent (then the host's own rules decide).
 	ClientsReach string `json:"clients_reach,omitempty"`
 	Report       string `json:"report,omitempty"`
+	// Live is what the imago at work says; nil when none is.
+	Live     *Live              `json:"live,omitempty"`
+	Transfer []TransferEvidence `json:"transfer,omitempty"` // as last written down
 }
 
 // ReadStatus reads where the plan's latest run stands, also while another
@@ -73,6 +76,12 @@ func (e *Engine) Status(ctx context.Context) (Status, error) {
 		return st, err
 	}
 	if st.Resources, err = e.j.Standing(ctx, run.ID); err != nil {
+		return st, err
+	}
+	if st.Live, err = askLive(ctx, n); err != nil {
+		return st, err
+	}
+	if err := e.j.Get(ctx, run.ID, evidenceTransfer, &st.Transfer); err != nil && !errors.Is(err, journal.ErrNoEvidence) {
 		return st, err
 	}
 	side, err := e.side(ctx, n)

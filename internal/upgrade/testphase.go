@@ -23,6 +23,9 @@ type TestEvidence struct {
 // compares the data. All checks run, whatever fails.
 func (e *Engine) Test(ctx context.Context) error {
 	return e.inUniverse(ctx, phaseTest, func(ctx context.Context, u *netswitch.Universe, s *sessions) error {
+		if e.flows() {
+			return e.testOnBranch(ctx, u, s)
+		}
 		// The data first: a check of the plan may write.
 		verifyErr := e.verify(ctx, s, evidenceTestData, false)
 		if err := e.awaitServing(ctx, u); err != nil {
@@ -34,6 +37,22 @@ func (e *Engine) Test(ctx context.Context) error {
 		}
 		return errors.Join(verifyErr, testErr, e.recordAttempts(ctx, u))
 	})
+}
+
+// testOnBranch runs the checks where what they write is undone afterwards. The
+// data was compared while it was carried, and is again before the switch.
+func (e *Engine) testOnBranch(ctx context.Context, u *netswitch.Universe, s *sessions) error {
+	if len(e.plan.Test) == 0 {
+		e.see.warning("the plan has no tests of its own: only the data was compared")
+		return e.recordAttempts(ctx, u)
+	}
+	err := e.onBranch(ctx, s, func(ctx context.Context) error {
+		if err := e.awaitServing(ctx, u); err != nil {
+			return err
+		}
+		return e.runTests(ctx, u, s)
+	})
+	return errors.Join(err, e.recordAttempts(ctx, u))
 }
 
 func (e *Engine) runTests(ctx context.Context, u *netswitch.Universe, s *sessions) error {
