@@ -20,6 +20,8 @@ $wgDBpassword = '{{.db_password}}';
 $wgDBTableOptions = 'ENGINE=InnoDB, DEFAULT CHARSET=binary';
 
 $wgSecretKey = '{{.wiki_secret}}';
+// While this file is there, its text is why nobody may edit.
+$wgReadOnlyFile = '/var/lib/mediawiki/read-only';
 $wgUpgradeKey = '1f0e2d3c4b5a6978';
 $wgAuthenticationTokenVersion = '1';
 

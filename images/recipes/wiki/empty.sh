@@ -2,7 +2,7 @@
 ROOT='' ADDRESS=10.20.0.12
 . /usr/local/share/imago/mariadb.sh
 start_db
-sed "s/@password@/$db_password/" /usr/local/share/imago/grant.sql | mariadb
+mariadb </usr/local/share/imago/grant.sql
 stop_db
 rm -r /usr/local/share/imago
 rm -rf /var/lib/mysql/ib_buffer_pool

@@ -6,10 +6,11 @@ in_db() { if [ -n "$ROOT" ]; then chroot "$ROOT" "$@"; else "$@"; fi; }
 start_db() {
 	ip address add "$ADDRESS/32" dev lo
 	in_db install -d -o mysql -g mysql /run/mysqld
-	# Nothing here outlives the build, so nothing needs to be flushed but the end.
+	# Nothing here outlives the build, so nothing needs to be flushed but the end,
+	# and the row log begins when the machine first boots.
 	in_db setpriv --reuid mysql --regid mysql --init-groups \
 		mariadbd --innodb-flush-log-at-trx-commit=0 --innodb-buffer-pool-size=256M --innodb-doublewrite=0 \
-		--innodb-flush-method=nosync >/tmp/mariadbd.log 2>&1 &
+		--innodb-flush-method=nosync --skip-log-bin >/tmp/mariadbd.log 2>&1 &
 	for _ in $(seq 600); do
 		if in_db mariadb -e 'SELECT 1' >/dev/null 2>&1; then return; fi
 		sleep 0.1

@@ -4,7 +4,7 @@ ROOT='' ADDRESS=10.20.0.11
 web=/mnt/imago/web
 . /usr/local/share/imago/mariadb.sh
 start_db
-sed "s/@password@/$db_password/" /usr/local/share/imago/grant.sql | mariadb
+mariadb </usr/local/share/imago/grant.sql
 
 in_web() { chroot "$web" setpriv --reuid www-data --regid www-data --init-groups "$@"; }
 wiki=/var/lib/mediawiki/maintenance
@@ -31,6 +31,7 @@ in_web php $wiki/initSiteStats.php --update
 in_web php $wiki/initEditCount.php
 in_web php $wiki/runJobs.php
 in_web php /tmp/seed/seed.php --render
+mariadb wiki </usr/local/share/imago/transfer.sql
 
 mariadb -N wiki -e "SELECT 'pages', COUNT(*) FROM page UNION SELECT 'revisions', COUNT(*) FROM revision
 	UNION SELECT 'users', COUNT(*) FROM user UNION SELECT 'files', COUNT(*) FROM image
