@@ -14,6 +14,9 @@ var wikiPlan string
 //go:embed plans/small.yaml.tmpl
 var smallPlan string
 
+//go:embed plans/store.yaml.tmpl
+var storePlan string
+
 // planData is what the plan templates ask for.
 type planData struct {
 	KeyPath, ClientLogs, ClientLedger string

@@ -53,7 +53,7 @@ const (
 	network       = "production"
 )
 
-var systems = []*System{wiki(), small()}
+var systems = []*System{wiki(), small(), store()}
 
 // Systems names the sample systems.
 func Systems() []string {
@@ -156,4 +156,19 @@ func small() *System {
 	}
 	s.LedgerRequest = func(string) (*http.Request, error) { return http.NewRequest(http.MethodGet, base(vip)+"/", nil) }
 	return s
+}
+
+// store is a database alone: clients talk to it without a program between.
+func store() *System {
+	return &System{
+		Name: "store",
+		Production: []Machine{
+			{Name: "store-db", Image: "store-db-12", Address: netip.MustParseAddr("10.20.0.11"), MAC: "52:54:00:20:00:11", MemoryMiB: 768, Format: "qcow2"},
+		},
+		New: []Machine{
+			{Name: "db", Image: "store-db-13", Address: netip.MustParseAddr("10.20.0.12"), MAC: "52:54:00:20:00:12", MemoryMiB: 768, Format: "raw"},
+		},
+		VIP: netip.MustParseAddrPort("198.51.100.80:3306"), FrontEnd: netip.MustParseAddrPort("10.20.0.11:3306"),
+		PlanTemplate: storePlan,
+	}
 }
