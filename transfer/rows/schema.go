@@ -432,7 +432,7 @@ func judge(t *Table) {
 	}
 	var unfit []string
 	for _, c := range t.Columns {
-		if c.Kind == Unsupported && !c.Generated {
+		if c.Kind == Unsupported {
 			unfit = append(unfit, fmt.Sprintf("column %q has type %s, whose values cannot be transferred", c.Name, c.Type))
 		}
 	}
