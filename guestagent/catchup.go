@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path"
 	"time"
 
 	"imago.dev/imago/guestagent/wire"
@@ -138,6 +139,169 @@ var ErrNothingCompared = errors.New("nothing was compared")
 // attribute its file system cannot hold) do not stop the call: it returns a
 // *CatchUpError that names them when all else is done.
 func (s *Session) CatchUpTree(ctx context.Context, from, to string, opts CatchUpOptions, progress func(CatchUpProgress)) (CatchUpResult, error) {
-	_ = wire.Version
-	return CatchUpResult{}, errors.ErrUnsupported
+	res, err := s.catchUpTree(ctx, from, to, opts, progress)
+	if err != nil {
+		return res, fmt.Errorf("catch up %q from %q in guest %q: %w", to, from, s.target.Name, err)
+	}
+	return res, nil
+}
+
+func (s *Session) catchUpTree(ctx context.Context, from, to string, opts CatchUpOptions, progress func(CatchUpProgress)) (CatchUpResult, error) {
+	req, err := opts.request(from, to)
+	if err != nil {
+		return CatchUpResult{}, err
+	}
+	release, err := reserve(ctx, 1, s)
+	if err != nil {
+		return CatchUpResult{}, err
+	}
+	defer release()
+	c, err := s.call(ctx, wire.Request{Op: wire.OpCatchUp, CatchUp: req})
+	if err != nil {
+		return CatchUpResult{}, err
+	}
+	defer c.close()
+	if opts.Rate != nil {
+		s.spawn(func() { c.sendRates(opts.Rate) })
+	}
+	for {
+		f, err := c.answer(ctx, wire.KindProgress, wire.KindResult)
+		if err != nil {
+			c.breakOff(ctx, err)
+			return CatchUpResult{}, err
+		}
+		if f.Kind == wire.KindResult {
+			return c.caughtUp(f)
+		}
+		var p wire.CatchUpProgress
+		if err := f.Decode(&p); err != nil {
+			return CatchUpResult{}, err
+		}
+		if progress != nil {
+			progress(CatchUpProgress(p))
+		}
+	}
+}
+
+func (o CatchUpOptions) request(from, to string) (*wire.CatchUp, error) {
+	req := &wire.CatchUp{
+		From: []byte(from), To: []byte(to), Manifest: []byte(o.Manifest), Owner: o.Owner,
+		Delete: o.Delete, Full: o.Full, CheckOnly: o.CheckOnly, Frozen: o.Frozen,
+	}
+	if err := checkRemotePath(to); err != nil {
+		return nil, err
+	}
+	if !path.IsAbs(from) || path.Clean(from) != from || from == "/" && o.View == nil {
+		return nil, fmt.Errorf("%q is not a clean absolute path", from)
+	}
+	if o.Manifest != "" {
+		if err := checkRemotePath(o.Manifest); err != nil {
+			return nil, err
+		}
+	}
+	if !o.Taken.IsZero() {
+		req.TakenNS = o.Taken.UnixNano()
+	}
+	if o.Rate != nil {
+		req.Rate = &wire.Rate{BytesPerSecond: o.Rate.Get()}
+	}
+	var err error
+	if o.View != nil {
+		req.Disk, err = o.View.disk()
+	}
+	return req, err
+}
+
+const (
+	ratePoll  = 100 * time.Millisecond
+	rateRenew = wire.RateExpiry * time.Second / 5
+)
+
+// sendRates tells the agent of each new rate, and of the old one now and then:
+// an agent that hears none for long pauses.
+func (c *call) sendRates(rate *Rate) {
+	tick := time.NewTicker(ratePoll)
+	defer tick.Stop()
+	told, at := rate.Get(), time.Now()
+	for {
+		select {
+		case <-c.closing:
+			return
+		case <-c.s.done:
+			return
+		case <-tick.C:
+		}
+		now := rate.Get()
+		if now == told && time.Since(at) < rateRenew {
+			continue
+		}
+		if c.out.SendJSON(wire.KindRate, wire.Rate{BytesPerSecond: now}) != nil {
+			return // seen by the call itself
+		}
+		told, at = now, time.Now()
+	}
+}
+
+// breakOffWait is how long an agent may take to leave its work tidily.
+const breakOffWait = 8 * time.Second
+
+// breakOff asks the agent to end its work after an error of ours, and waits for
+// that: what it mounted is unmounted then.
+func (c *call) breakOff(ctx context.Context, err error) {
+	var refused *AgentError
+	if errors.As(err, &refused) || errors.Is(err, ErrNotAgent) {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), breakOffWait)
+	defer cancel()
+	if c.s.await(ctx, nil, func() error { return c.out.Send(wire.KindKill, nil) }) != nil {
+		return
+	}
+	for {
+		f, err := c.next(ctx)
+		if err != nil || f.Kind == wire.KindResult || f.Kind == wire.KindFailure {
+			return
+		}
+	}
+}
+
+func (c *call) caughtUp(f wire.Frame) (CatchUpResult, error) {
+	var r wire.Result
+	if err := f.Decode(&r); err != nil {
+		return CatchUpResult{}, err
+	}
+	if r.CatchUp == nil {
+		return CatchUpResult{}, c.nonsense(f.Kind)
+	}
+	res := resultFrom(r.CatchUp)
+	if r.CatchUp.NothingCompared {
+		return res, ErrNothingCompared
+	}
+	if r.CatchUp.FaultCount > 0 {
+		e := &CatchUpError{Guest: c.s.target.Name, Count: r.CatchUp.FaultCount}
+		for _, f := range r.CatchUp.Faults {
+			e.Faults = append(e.Faults, CatchUpFault{Path: Clean(string(f.Path)), Text: Clean(f.Text)})
+		}
+		return res, e
+	}
+	return res, nil
+}
+
+func resultFrom(w *wire.CatchUpResult) CatchUpResult {
+	return CatchUpResult{
+		Files: w.Files, Dirs: w.Dirs, Links: w.Links, Hard: w.Hard, Specials: w.Specials, Sockets: w.Sockets,
+		Skipped: w.Skipped, Compared: w.Compared, ComparedBytes: w.ComparedBytes, Copied: w.Copied, Bytes: w.Bytes,
+		Linked: w.Linked, Touched: w.Touched, Deleted: w.Deleted, Differed: w.Differed, Different: cleaned(w.Different),
+		Foreign: w.Foreign, Foreigners: cleaned(w.Foreigners), Unkept: w.Unkept,
+		Waited: time.Duration(w.WaitedNS), Mounted: time.Duration(w.MountedNS),
+		Worked: time.Duration(w.WorkedNS), Unmounted: time.Duration(w.UnmountedNS),
+	}
+}
+
+func cleaned(paths [][]byte) []string {
+	var list []string
+	for _, p := range paths {
+		list = append(list, Clean(string(p)))
+	}
+	return list
 }

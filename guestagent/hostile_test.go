@@ -46,7 +46,7 @@ func frame(kind wire.Kind, payload string) wire.Frame {
 
 func TestHostileAgents(t *testing.T) {
 	s := newSessionForTest(t)
-	hello := frame(wire.KindHello, `{"version":1}`)
+	hello := frame(wire.KindHello, `{"version":2}`)
 	sum := strings.Repeat("A", 43) + "="
 	root := frame(wire.KindEntry, `{"path":"Lg==","kind":"dir"}`)
 	evil := func(path string) wire.Frame {

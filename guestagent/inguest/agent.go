@@ -17,6 +17,7 @@ import (
 	"syscall"
 	"time"
 
+	"imago.dev/imago/guestagent/viewmount"
 	"imago.dev/imago/guestagent/wire"
 )
 
@@ -82,6 +83,12 @@ func serve(h *host, out *wire.Writer, req wire.Request) (wire.Result, error) {
 		return runStep(h, out, *req.Run)
 	case req.Op == wire.OpApply && req.Apply != nil:
 		return wire.Result{}, apply(h, out, *req.Apply)
+	case req.Op == wire.OpCatchUp && req.CatchUp != nil:
+		return catchUp(h, out, *req.CatchUp)
+	case req.Op == wire.OpMount && req.Mount != nil && req.Mount.Disk != nil:
+		return wire.Result{}, mountDisk(h, *req.Mount)
+	case req.Op == wire.OpUnmount && req.Mount != nil:
+		return wire.Result{}, viewmount.Unmount(string(req.Mount.Where))
 	}
 	// The rest only reads: when the host is gone or asks to stop, the process
 	// may simply end.

@@ -19,6 +19,7 @@ type host struct {
 	items chan wire.Item // closed at KindItemsEnd
 	kill  chan struct{}  // closed when the host asks to end the work
 	gone  chan struct{}  // closed when nobody listens any more
+	rates chan int64     // the last rate that nobody took yet
 
 	killOnce, goneOnce, stdinOnce, itemsOnce sync.Once
 }
@@ -34,6 +35,7 @@ func listen(in *wire.Reader, lease time.Duration, signals <-chan os.Signal) *hos
 		items: make(chan wire.Item),
 		kill:  make(chan struct{}),
 		gone:  make(chan struct{}),
+		rates: make(chan int64, 1),
 	}
 	heard := make(chan struct{}, 1)
 	go h.expire(lease, heard, signals)
@@ -94,6 +96,16 @@ func (h *host) take(f wire.Frame) bool {
 		}
 	case wire.KindItemsEnd:
 		h.itemsOnce.Do(func() { close(h.items) })
+	case wire.KindRate:
+		var r wire.Rate
+		if f.Decode(&r) != nil {
+			return false
+		}
+		select {
+		case <-h.rates: // nobody took it, and it counts no more
+		default:
+		}
+		h.rates <- r.BytesPerSecond // nobody else sends
 	case wire.KindKill:
 		h.killOnce.Do(func() { close(h.kill) })
 	}

@@ -18,7 +18,7 @@ import (
 
 // Version is the protocol's number. Both ends must have the same one: the agent
 // is uploaded by the program that talks to it, so there is nothing to negotiate.
-const Version = 1
+const Version = 2
 
 // MaxData is the largest payload, in bytes, of a frame that carries file or
 // process data, and of every frame the agent may send.
@@ -27,20 +27,24 @@ const MaxData = 64 << 10
 // MaxRequest is the largest request in bytes; it bounds a step's script.
 const MaxRequest = 8 << 20
 
+// maxRate is the largest KindRate in bytes.
+const maxRate = 64
+
 // Kind says what a frame's payload is.
 type Kind byte
 
 // Frames from the agent to the host.
 const (
-	KindHello    Kind = 1 // Hello
-	KindStdout   Kind = 2 // raw bytes
-	KindStderr   Kind = 3 // raw bytes
-	KindEntry    Kind = 4 // Entry
-	KindDigests  Kind = 5 // SHA-256 sums, 32 bytes each, one after another
-	KindApplied  Kind = 6 // Applied
-	KindResult   Kind = 7 // Result; the last frame of a call
-	KindFailure  Kind = 8 // Failure; the last frame of a call
-	KindStdinAck Kind = 9 // empty: one KindStdin frame was consumed
+	KindHello    Kind = 1  // Hello
+	KindStdout   Kind = 2  // raw bytes
+	KindStderr   Kind = 3  // raw bytes
+	KindEntry    Kind = 4  // Entry
+	KindDigests  Kind = 5  // SHA-256 sums, 32 bytes each, one after another
+	KindApplied  Kind = 6  // Applied
+	KindResult   Kind = 7  // Result; the last frame of a call
+	KindFailure  Kind = 8  // Failure; the last frame of a call
+	KindStdinAck Kind = 9  // empty: one KindStdin frame was consumed
+	KindProgress Kind = 10 // CatchUpProgress
 )
 
 // Frames from the host to the agent.
@@ -52,6 +56,7 @@ const (
 	KindPing     Kind = 36 // empty: the host is alive
 	KindItem     Kind = 37 // Item
 	KindItemsEnd Kind = 38 // empty: no more items
+	KindRate     Kind = 39 // Rate
 )
 
 // StdinWindow is how many KindStdin frames may be on their way unacknowledged.
@@ -80,11 +85,13 @@ func limit(peer Peer, kind Kind) (int, bool) {
 		return MaxRequest, true
 	case peer == Host && (kind == KindStdin || kind == KindItem):
 		return MaxData, true
+	case peer == Host && kind == KindRate:
+		return maxRate, true
 	case peer == Host && kind > KindRequest && kind <= KindItemsEnd:
 		return 0, true
 	case peer == Agent && kind == KindStdinAck:
 		return 0, true
-	case peer == Agent && kind >= KindHello && kind < KindStdinAck:
+	case peer == Agent && (kind >= KindHello && kind < KindStdinAck || kind == KindProgress):
 		return MaxData, true
 	}
 	return 0, false

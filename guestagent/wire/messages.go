@@ -11,6 +11,10 @@ const (
 	OpHash  = "hash"  // hash a file; answers KindDigests, KindResult
 	OpTree  = "tree"  // walk a directory; answers KindEntry, KindResult
 	OpApply = "apply" // change a directory by items; answers KindApplied, KindResult
+	// Make one directory of the guest equal to another; answers KindProgress, KindResult.
+	OpCatchUp = "catchup"
+	OpMount   = "mount"   // mount a disk; answers KindResult
+	OpUnmount = "unmount" // unmount it; answers KindResult
 )
 
 // Request is the host's first frame. Exactly the part that Op names is set.
@@ -19,11 +23,13 @@ type Request struct {
 	Op      string `json:"op"`
 	// LeaseMS is how long, in milliseconds, the agent works on without a frame
 	// from the host before it ends what it runs.
-	LeaseMS int64  `json:"lease_ms"`
-	Run     *Run   `json:"run,omitempty"`
-	Hash    *Hash  `json:"hash,omitempty"`
-	Tree    *Tree  `json:"tree,omitempty"`
-	Apply   *Apply `json:"apply,omitempty"`
+	LeaseMS int64    `json:"lease_ms"`
+	Run     *Run     `json:"run,omitempty"`
+	Hash    *Hash    `json:"hash,omitempty"`
+	Tree    *Tree    `json:"tree,omitempty"`
+	Apply   *Apply   `json:"apply,omitempty"`
+	CatchUp *CatchUp `json:"catchup,omitempty"`
+	Mount   *Mount   `json:"mount,omitempty"`
 }
 
 // Run asks for one step. Either Script or Argv is set.
@@ -147,6 +153,8 @@ type Result struct {
 	// Of OpHash: what was read and the file's attributes.
 	SHA256 []byte `json:"sha256,omitempty"`
 	File   *Entry `json:"file,omitempty"`
+	// Of OpCatchUp.
+	CatchUp *CatchUpResult `json:"catchup,omitempty"`
 }
 
 // Codes of a Failure.
