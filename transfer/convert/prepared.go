@@ -3,80 +3,413 @@ package convert
 import (
 	"context"
 	"errors"
+	"fmt"
+	"slices"
+	"strings"
 
 	"github.com/go-mysql-org/go-mysql/client"
+	"github.com/go-mysql-org/go-mysql/mysql"
 
 	"imago.dev/imago/transfer/rows"
 )
 
-var errNotYet = errors.New("not there yet")
-
 // Prepared is a conversion that was held against both schemas. Its methods may be
 // called at the same time, each with a connection of its own; every connection
-// has been given rows.SessionSQL. Close ends its programs.
+// has been given rows.SessionSQL. When a method's context ends, its connection is
+// cut. Close ends its programs.
+//
+// Statements that make rows aside first read the old tables the way INSERT … SELECT
+// does: without locks only on a connection with READ COMMITTED.
 type Prepared struct {
-	conv Conversion
+	conv   Conversion
+	db     Databases
+	target *rows.Table
+	key    objectKey
+	from   []fromTable
+	stmt   *statement
+
+	selected []selectedColumn // what the SELECT gives
+	written  []*rows.Column   // of the target, in the order of the columns of aside
+	// identity are the columns that tell the target's rows apart, all of them written.
+	identity []*rows.Column
+	// auto is the target's AUTO_INCREMENT column when rows keep the value they were
+	// given by the server.
+	auto  *rows.Column
+	aside aside
+	pool  *pool
 }
 
-// Prepare holds a conversion against both schemas and the server that has the
-// new database and the copies of the old tables, and names all that does not fit.
+// fromTable is a From with what the schema says of it.
+type fromTable struct {
+	From
+	table   *rows.Table
+	columns []int // of Key
+	via     *statement
+	viaCols []string // names of the columns that via gives
+}
+
+// selectedColumn is a column that the plan's SELECT gives.
+type selectedColumn struct {
+	name string
+	typ  uint8
+	// set is the number of the character set's collation; 63 is binary.
+	set uint16
+}
+
+// Prepare holds a conversion against both schemas and the server that has the new
+// database and the (perhaps still empty) copies of the old tables, and names all
+// that does not fit.
 func Prepare(ctx context.Context, conn *client.Conn, c Conversion, db Databases, source, target *rows.Schema) (*Prepared, error) {
-	return nil, errNotYet
+	p := &Prepared{conv: c, db: db}
+	p.conv.Name = c.name()
+	fail := func(faults ...error) (*Prepared, error) {
+		return nil, fmt.Errorf("conversion %q: %w", p.conv.Name, errors.Join(faults...))
+	}
+	var faults []error
+	faults = append(faults, p.findTarget(target)...)
+	faults = append(faults, p.findFrom(source)...)
+	if len(faults) > 0 {
+		return fail(faults...)
+	}
+	if faults = p.findKey(); len(faults) > 0 {
+		return fail(faults...)
+	}
+	if err := p.parse(); err != nil {
+		return fail(err)
+	}
+	s, err := begin(ctx, conn)
+	if err != nil {
+		return fail(err)
+	}
+	defer s.end()
+	if err := p.ask(s); err != nil {
+		return fail(err)
+	}
+	if faults = p.findWritten(); len(faults) > 0 {
+		return fail(faults...)
+	}
+	p.aside = p.newAside()
+	if len(c.Program) > 0 {
+		p.pool = newPool(c.Program)
+	}
+	// An error here is one of every later call.
+	if err := p.aside.clear(s); err != nil {
+		return fail(err)
+	}
+	return p, nil
+}
+
+func (p *Prepared) findTarget(target *rows.Schema) []error {
+	if p.target = findTable(target, p.conv.Into); p.target == nil {
+		return []error{fmt.Errorf("there is no table %q in the new database", p.conv.Into)}
+	}
+	var faults []error
+	if p.target.Unfit != "" {
+		faults = append(faults, fmt.Errorf("table %q cannot be written: it is %s", p.conv.Into, p.target.Unfit))
+	}
+	if e := strings.ToLower(p.target.Engine); slices.Contains([]string{"myisam", "aria", "memory", "csv", "archive", "blackhole"}, e) {
+		faults = append(faults, fmt.Errorf("table %q has engine %s, which knows no transactions", p.conv.Into, p.target.Engine))
+	}
+	if len(p.conv.Key) == 0 {
+		faults = append(faults, errors.New("the key has no columns"))
+	}
+	for i, name := range p.conv.Key {
+		c, err := findColumn(p.target, name)
+		switch {
+		case err != nil:
+			faults = append(faults, fmt.Errorf("key: %w", err))
+		case c.Generated:
+			faults = append(faults, fmt.Errorf("key: column %q is generated", name))
+		case slices.ContainsFunc(p.conv.Key[:i], func(k string) bool { return strings.EqualFold(k, name) }):
+			faults = append(faults, fmt.Errorf("key: column %q is there twice", name))
+		}
+	}
+	return faults
+}
+
+func (p *Prepared) findFrom(source *rows.Schema) []error {
+	if len(p.conv.From) == 0 {
+		return []error{errors.New("from has no tables")}
+	}
+	var faults []error
+	for i, f := range p.conv.From {
+		t := findTable(source, f.Table)
+		if t == nil {
+			faults = append(faults, fmt.Errorf("from[%d]: there is no table %q in the old database", i, f.Table))
+			continue
+		}
+		if i == 0 && f.Via != "" {
+			faults = append(faults, errors.New("from[0]: the first table drives the conversion and must hold the key itself, not by via"))
+		}
+		if f.Via == "" && len(f.Key) != len(p.conv.Key) {
+			faults = append(faults, fmt.Errorf("from[%d]: the key has %d columns, and that of the objects %d", i, len(f.Key), len(p.conv.Key)))
+		}
+		if f.Via != "" && len(f.Key) == 0 {
+			faults = append(faults, fmt.Errorf("from[%d]: via needs the columns that it is asked with", i))
+		}
+		ft := fromTable{From: f, table: t}
+		for _, name := range f.Key {
+			c, err := findColumn(t, name)
+			switch {
+			case err != nil:
+				faults = append(faults, fmt.Errorf("from[%d]: %w", i, err))
+			case c.Generated:
+				faults = append(faults, fmt.Errorf("from[%d]: column %q is generated, and changes do not tell its value", i, name))
+			default:
+				ft.columns = append(ft.columns, t.Column(name))
+			}
+		}
+		p.from = append(p.from, ft)
+	}
+	return faults
+}
+
+func (p *Prepared) findKey() []error {
+	p.key.orderly = true
+	var faults []error
+	for i, name := range p.conv.Key {
+		var columns []*rows.Column
+		for j := range p.from {
+			if f := &p.from[j]; f.Via == "" {
+				columns = append(columns, &f.table.Columns[f.columns[i]])
+			}
+		}
+		part, orderly, err := keyPartOf(columns, &p.target.Columns[p.target.Column(name)])
+		if err != nil {
+			faults = append(faults, fmt.Errorf("key %q: %w", name, err))
+		}
+		p.key.parts = append(p.key.parts, part)
+		p.key.orderly = p.key.orderly && orderly
+		p.key.spelled = p.key.spelled || !orderly || classOf(columns[0]) == texts
+	}
+	return faults
+}
+
+func (p *Prepared) parse() error {
+	var err error
+	if p.stmt, err = parseStatement(p.conv.Select, p.db); err != nil {
+		return err
+	}
+	for _, name := range p.stmt.paramNames() {
+		if name != "keys" && p.keyIndex(name) < 0 {
+			return fmt.Errorf("the SELECT has a parameter :%s; there are :keys and the key's columns :%s", name, strings.Join(p.conv.Key, ", :"))
+		}
+	}
+	for i := range p.from {
+		f := &p.from[i]
+		if f.Via == "" {
+			continue
+		}
+		if f.via, err = parseStatement(f.Via, p.db); err != nil {
+			return fmt.Errorf("from[%d].via: %w", i, err)
+		}
+		for _, name := range f.via.paramNames() {
+			if f.param(name) < 0 {
+				return fmt.Errorf("from[%d].via has a parameter :%s; there are :%s", i, name, strings.Join(f.Key, ", :"))
+			}
+		}
+	}
+	return nil
+}
+
+func (p *Prepared) keyIndex(name string) int {
+	return slices.IndexFunc(p.conv.Key, func(k string) bool { return strings.EqualFold(k, name) })
+}
+
+// param is the index of a parameter of via.
+func (f *fromTable) param(name string) int {
+	return slices.IndexFunc(f.Key, func(k string) bool { return strings.EqualFold(k, name) })
+}
+
+// ask lets the server say which columns the plan's SELECTs give.
+func (p *Prepared) ask(s *session) error {
+	null := make([]rows.Cell, len(p.conv.Key))
+	fields, err := describe(s, p.derived([][]rows.Cell{null}))
+	if err != nil {
+		return fmt.Errorf("the SELECT: %w", err)
+	}
+	for _, f := range fields {
+		p.selected = append(p.selected, selectedColumn{name: string(f.Name), typ: f.Type, set: f.Charset})
+	}
+	for i := range p.from {
+		f := &p.from[i]
+		if f.via == nil {
+			continue
+		}
+		var b strings.Builder
+		b.WriteString("(\n")
+		f.via.bind(&b, func(string) string { return "NULL" })
+		b.WriteString("\n)")
+		fields, err := describe(s, b.String())
+		if err != nil {
+			return fmt.Errorf("from[%d].via: %w", i, err)
+		}
+		if len(fields) != len(p.conv.Key) {
+			return fmt.Errorf("from[%d].via gives %d columns, and the key has %d", i, len(fields), len(p.conv.Key))
+		}
+		for _, field := range fields {
+			f.viaCols = append(f.viaCols, string(field.Name))
+		}
+	}
+	return nil
+}
+
+func describe(s *session, derived string) ([]*mysql.Field, error) {
+	r, err := s.exec("SELECT * FROM " + derived + " c LIMIT 0")
+	if err != nil {
+		return nil, err
+	}
+	return r.Fields, nil
+}
+
+// findWritten settles which columns of the target are written and how its rows are
+// told apart.
+func (p *Prepared) findWritten() []error {
+	var faults []error
+	for _, name := range p.conv.Key {
+		if !slices.ContainsFunc(p.selected, func(c selectedColumn) bool { return strings.EqualFold(c.name, name) }) {
+			faults = append(faults, fmt.Errorf("the SELECT does not give the key's column %q", name))
+		}
+	}
+	if p.conv.Program == nil {
+		faults = append(faults, p.writtenBySelect()...)
+	} else {
+		for i := range p.target.Columns {
+			if c := &p.target.Columns[i]; !c.Generated {
+				p.written = append(p.written, c)
+			}
+		}
+	}
+	if len(faults) > 0 {
+		return faults
+	}
+	if err := p.findIdentity(); err != nil && !p.conv.Add {
+		faults = append(faults, err)
+	}
+	return faults
+}
+
+func (p *Prepared) writtenBySelect() []error {
+	var faults []error
+	for _, s := range p.selected {
+		c, err := findColumn(p.target, s.name)
+		switch {
+		case err != nil:
+			faults = append(faults, fmt.Errorf("the SELECT gives %q: %w", s.name, err))
+		case c.Generated:
+			faults = append(faults, fmt.Errorf("the SELECT gives %q, which the server generates", s.name))
+		default:
+			p.written = append(p.written, c)
+		}
+	}
+	for i := range p.target.Columns {
+		c := &p.target.Columns[i]
+		if !c.Generated && !c.Nullable && !c.AutoIncrement && c.Default == nil && !slices.Contains(p.written, c) {
+			faults = append(faults, fmt.Errorf("the SELECT does not give column %q of %q, which has no default", c.Name, p.conv.Into))
+		}
+	}
+	return faults
+}
+
+// findIdentity prefers the target's own key; where the server gives that, another
+// unique key does, and rows keep what they were given.
+func (p *Prepared) findIdentity() error {
+	for _, index := range append([][]int{p.target.Key}, p.target.Unique...) {
+		var columns []*rows.Column
+		for _, i := range index {
+			columns = append(columns, &p.target.Columns[i])
+		}
+		if len(columns) == 0 || slices.ContainsFunc(columns, func(c *rows.Column) bool { return !p.gives(c) }) {
+			continue
+		}
+		p.identity = columns
+		for i := range p.target.Columns {
+			if c := &p.target.Columns[i]; c.AutoIncrement && !slices.Contains(columns, c) && !p.selects(c) {
+				p.auto = c
+			}
+		}
+		return nil
+	}
+	return fmt.Errorf("the SELECT gives neither all columns of the key of %q nor all of a unique key: its rows could not be told apart", p.conv.Into)
+}
+
+func (p *Prepared) selects(c *rows.Column) bool {
+	return p.conv.Program == nil && slices.Contains(p.written, c)
+}
+
+// gives tells whether every row will have a value for a column. A program is
+// expected to leave an AUTO_INCREMENT column that is no key of objects to the server.
+func (p *Prepared) gives(c *rows.Column) bool {
+	if !slices.Contains(p.written, c) {
+		return false
+	}
+	return p.conv.Program == nil || !c.AutoIncrement || p.keyIndex(c.Name) >= 0
 }
 
 // Close ends the program's processes and waits for them.
-func (p *Prepared) Close() error { return nil }
+func (p *Prepared) Close() error {
+	if p.pool == nil {
+		return nil
+	}
+	return p.pool.close()
+}
 
-// Conversion is what was prepared.
+// Conversion is what was prepared, with its name.
 func (p *Prepared) Conversion() Conversion { return p.conv }
 
 // KeyColumns describe the cells of an object's key, for literals and for storing
-// them. Text in a common character set is in utf8mb4, whatever the tables' own.
-func (p *Prepared) KeyColumns() []rows.Column { return nil }
+// them. Text of tables with different character sets is in utf8mb4.
+func (p *Prepared) KeyColumns() []rows.Column {
+	columns := make([]rows.Column, len(p.key.parts))
+	for i, part := range p.key.parts {
+		columns[i] = part.col
+	}
+	return columns
+}
 
 // CompareKeys orders two objects as Next does; false: only the server knows.
-func (p *Prepared) CompareKeys(a, b []rows.Cell) (int, bool) { return 0, false }
+func (p *Prepared) CompareKeys(a, b []rows.Cell) (int, bool) { return p.key.compare(a, b) }
 
-// Dirty are the keys of the objects that a change touches, from its images alone.
-func (p *Prepared) Dirty(ch *rows.Change) [][]rows.Cell { return nil }
-
-// HasVia tells whether a table of the conversion is joined through another, so
-// that DirtyVia must be asked as well.
-func (p *Prepared) HasVia(table rows.Name) bool { return false }
-
-// DirtyVia are the keys of the objects that changes touch through From.Via. It
-// is asked in the transaction that wrote the changes to the copies of the old
-// tables, after them.
-func (p *Prepared) DirtyVia(ctx context.Context, conn *client.Conn, changes []*rows.Change) ([][]rows.Cell, error) {
-	return nil, errNotYet
+// derived is the plan's SELECT in parentheses, bound to some objects.
+func (p *Prepared) derived(keys [][]rows.Cell) string {
+	var b strings.Builder
+	b.WriteString("(\n")
+	p.stmt.bind(&b, func(param string) string {
+		if i := p.keyIndex(param); i >= 0 {
+			return p.key.literal(i, keys[0][i])
+		}
+		return p.key.list(keys)
+	})
+	b.WriteString("\n)")
+	return b.String()
 }
 
-// Convert makes objects anew, inside the caller's open transaction. What the
-// server or the program refuses is in Result.Rejected, and its old rows stay; all
-// other errors end the transaction's use.
-func (p *Prepared) Convert(ctx context.Context, conn *client.Conn, keys [][]rows.Cell) (Result, error) {
-	return Result{}, errNotYet
+// list is what :keys stands for.
+func (k *objectKey) list(keys [][]rows.Cell) string {
+	items := make([]string, len(keys))
+	for i, key := range keys {
+		cells := make([]string, len(key))
+		for j, v := range key {
+			cells[j] = k.literal(j, v)
+		}
+		items[i] = strings.Join(cells, ",")
+		if len(key) > 1 {
+			items[i] = "(" + items[i] + ")"
+		}
+	}
+	return strings.Join(items, ",")
 }
 
-// Next is the end of the next range of about n objects behind a key; nil is the
-// beginning. No objects is the end.
-func (p *Prepared) Next(ctx context.Context, conn *client.Conn, after []rows.Cell, n int) (upto []rows.Cell, objects int, err error) {
-	return nil, 0, errNotYet
+// perObject tells whether the SELECT takes one object at a time.
+func (p *Prepared) perObject() bool {
+	return slices.ContainsFunc(p.stmt.paramNames(), func(n string) bool { return p.keyIndex(n) >= 0 })
 }
 
-// ConvertRange makes the objects behind after up to and with upto, which were
-// never made before, inside the caller's open transaction.
-func (p *Prepared) ConvertRange(ctx context.Context, conn *client.Conn, after, upto []rows.Cell) (Result, error) {
-	return Result{}, errNotYet
+func (p *Prepared) selectPlace() place { return place{"c", p.conv.Key} }
+func (p *Prepared) targetPlace() place { return place{"t", p.conv.Key} }
+func (p *Prepared) targetName() string {
+	return rows.Name{Database: p.db.New, Table: p.target.Name.Table}.SQL()
 }
-
-// CompareRange converts a range aside and compares it with the table: how many
-// objects were compared, and those that differ.
-func (p *Prepared) CompareRange(ctx context.Context, conn *client.Conn, after, upto []rows.Cell) (compared int, different [][]rows.Cell, err error) {
-	return 0, nil, errNotYet
-}
-
-// CompareObjects does the same for single objects.
-func (p *Prepared) CompareObjects(ctx context.Context, conn *client.Conn, keys [][]rows.Cell) (different [][]rows.Cell, err error) {
-	return nil, errNotYet
+func (f *fromTable) name(db Databases) string {
+	return rows.Name{Database: db.Old, Table: f.table.Name.Table}.SQL()
 }
