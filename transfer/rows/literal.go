@@ -24,20 +24,16 @@ func AppendLiteral(dst []byte, c *Column, v Cell) []byte {
 	switch c.Kind {
 	case Int, Uint, Decimal, Bit:
 		return append(dst, v...)
-	case Float:
+	case Float, Double:
+		if string(v) == "-0" { // a number would lose its sign
+			return append(dst, "'-0'"...)
+		}
+		if c.Kind == Double {
+			return appendNumber(dst, v, 64)
+		}
 		// All digits of the 32-bit number: what the server itself would give a
 		// DOUBLE column, and no second rounding on the way to a FLOAT one.
-		f, err := strconv.ParseFloat(string(v), 32)
-		if err != nil {
-			return appendQuoted(dst, v)
-		}
-		return strconv.AppendFloat(dst, f, 'e', -1, 64)
-	case Double:
-		f, err := strconv.ParseFloat(string(v), 64)
-		if err != nil {
-			return appendQuoted(dst, v)
-		}
-		return strconv.AppendFloat(dst, f, 'e', -1, 64)
+		return appendNumber(dst, v, 32)
 	case Text, Enum, Set:
 		return appendText(dst, c.Charset, v)
 	case JSON:
@@ -45,10 +41,22 @@ func AppendLiteral(dst []byte, c *Column, v Cell) []byte {
 	case Bytes, Geometry, Unsupported:
 		dst = append(dst, "_binary"...)
 		return appendQuoted(dst, v)
-	case Date, Time, DateTime, Timestamp, Year, Inet4, Inet6, UUID:
-		return appendQuoted(dst, v)
+	case Inet4, Inet6, UUID:
+		// Without a character set they would be taken for the bytes of the address.
+		return appendText(dst, "latin1", v)
+	case Date, Time, DateTime, Timestamp, Year:
 	}
 	return appendQuoted(dst, v)
+}
+
+// appendNumber appends a number that has so many bits, such that the server takes
+// it for a DOUBLE of just that value.
+func appendNumber(dst []byte, v Cell, bits int) []byte {
+	f, err := strconv.ParseFloat(string(v), bits)
+	if err != nil {
+		return appendQuoted(dst, v)
+	}
+	return strconv.AppendFloat(dst, f, 'e', -1, 64)
 }
 
 // appendText appends a string of a character set.

@@ -30,7 +30,9 @@ func ReadSchema(ctx context.Context, conn *client.Conn, database string) (*Schem
 	return &s.schema, nil
 }
 
-// ReadCreate is the statement that makes the table.
+// ReadCreate is the statement that makes the table, in UTF-8. It must be run after
+// SET NAMES utf8mb4: with SessionSQL's character set the server would take labels of
+// an ENUM, defaults and comments for bytes of their columns.
 func ReadCreate(ctx context.Context, conn *client.Conn, n Name) (string, error) {
 	stop := interrupt(ctx, conn)
 	defer stop()
@@ -258,17 +260,21 @@ func parseLabels(columnType string) ([]string, error) {
 		rest = rest[1:]
 		var label strings.Builder
 		for {
-			i := strings.IndexByte(rest, '\'')
-			if i < 0 {
+			i := strings.IndexAny(rest, `'\\`)
+			if i < 0 || i+1 == len(rest) {
 				return nil, fmt.Errorf("type %q cannot be read", columnType)
 			}
 			label.WriteString(rest[:i])
-			rest = rest[i+1:]
-			if !strings.HasPrefix(rest, "'") {
+			mark, next := rest[i], rest[i+1]
+			if mark == '\'' && next != '\'' {
+				rest = rest[i+1:]
 				break
 			}
-			label.WriteByte('\'')
-			rest = rest[1:]
+			if mark == '\\' {
+				next = unescape(next)
+			}
+			label.WriteByte(next)
+			rest = rest[i+2:]
 		}
 		labels = append(labels, label.String())
 		if strings.HasPrefix(rest, ")") {
@@ -279,6 +285,23 @@ func parseLabels(columnType string) ([]string, error) {
 		}
 		rest = rest[1:]
 	}
+}
+
+// unescape is what a backslash and a letter stand for.
+func unescape(b byte) byte {
+	switch b {
+	case '0':
+		return 0
+	case 'n':
+		return '\n'
+	case 'r':
+		return '\r'
+	case 't':
+		return '\t'
+	case 'Z':
+		return 0x1a
+	}
+	return b
 }
 
 // labels turns the labels, which the server describes in UTF-8, into the bytes of
