@@ -39,7 +39,7 @@ func newTableReader(t *rows.Table, m *tableMap) (*tableReader, error) {
 	if t.Unfit != "" {
 		return nil, fmt.Errorf("table %s cannot be transferred: %s", t.Name, t.Unfit)
 	}
-	if len(m.types) != len(t.Columns) {
+	if len(m.types) != len(t.Columns)+t.Hidden {
 		return nil, fmt.Errorf("%w: table %s has %d columns in the log and %d in the schema", ErrDDL, t.Name, len(m.types), len(t.Columns))
 	}
 	r := &tableReader{table: t, types: bytes.Clone(m.types), meta: append([]uint16(nil), m.meta...)}
@@ -50,6 +50,12 @@ func newTableReader(t *rows.Table, m *tableMap) (*tableReader, error) {
 			return nil, fmt.Errorf("%w: column %q of table %s, %s in the schema, is another in the log: %w", ErrDDL, c.Name, t.Name, c.Type, err)
 		}
 		r.columns = append(r.columns, read)
+	}
+	for _, typ := range m.types[len(t.Columns):] {
+		if typ != mysql.MYSQL_TYPE_LONGLONG {
+			return nil, fmt.Errorf("%w: table %s has a hidden column of type %d in the log", ErrDDL, t.Name, typ)
+		}
+		r.columns = append(r.columns, integer(8, true))
 	}
 	return r, nil
 }
@@ -235,12 +241,12 @@ func (t *tableReader) image(a *arena, b, present []byte) (row rows.Row, n int, e
 		return nil, 0, errShortRow
 	}
 	nulls, n := b[:nullBytes], nullBytes
-	row = make(rows.Row, len(t.columns))
+	row = make(rows.Row, len(t.table.Columns))
 	at := 0 // among the columns that are present
 	for i, read := range t.columns {
-		c := &t.table.Columns[i]
+		hidden := i >= len(row)
 		if !bit(present, i) {
-			if !c.Generated {
+			if c := t.column(i); !hidden && !c.Generated {
 				return nil, 0, fmt.Errorf("%w: a row of table %s is logged without column %q: binlog_row_image must be FULL for every session",
 					ErrStatement, t.table.Name, c.Name)
 			}
@@ -253,14 +259,22 @@ func (t *tableReader) image(a *arena, b, present []byte) (row rows.Row, n int, e
 		}
 		v, size, err := read(a, b[n:])
 		if err != nil {
-			return nil, 0, fmt.Errorf("column %q of table %s: %w", c.Name, t.table.Name, err)
+			return nil, 0, fmt.Errorf("column %q of table %s: %w", t.column(i).Name, t.table.Name, err)
 		}
 		n += size
-		if !c.Generated {
+		if !hidden && !t.table.Columns[i].Generated {
 			row[i] = v
 		}
 	}
 	return row, n, nil
+}
+
+// column describes a column, one of the server's own as well.
+func (t *tableReader) column(i int) rows.Column {
+	if i < len(t.table.Columns) {
+		return t.table.Columns[i]
+	}
+	return rows.Column{Name: "a hidden one"}
 }
 
 func bit(bitmap []byte, i int) bool { return i>>3 < len(bitmap) && bitmap[i>>3]&(1<<(i&7)) != 0 }

@@ -88,8 +88,11 @@ type Table struct {
 	Columns []Column
 	// Key are the indexes of the columns that name a row: the primary key, else a
 	// unique key without NULLs. It is empty when there is none.
-	Key         []int
-	Unique      [][]int // all unique keys but Key, by column index
+	Key    []int
+	Unique [][]int // all unique keys but Key, by column index
+	// Hidden is how many columns the log has after these: MariaDB keeps a hash for
+	// each unique key over long columns.
+	Hidden      int
 	ForeignKeys []ForeignKey
 	Engine      string
 	// NextAuto is the next AUTO_INCREMENT value, 0 when there is no such column.

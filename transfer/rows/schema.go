@@ -372,6 +372,9 @@ func (s *schemaReader) keys() error {
 			}
 			if n := len(keys[t]); n == 0 || keys[t][n-1].name != v[1] {
 				keys[t] = append(keys[t], &key{name: v[1]})
+				if s.schema.Flavor == "mariadb" && v[3] == "HASH" && strings.EqualFold(t.Engine, "InnoDB") {
+					t.Hidden++
+				}
 			}
 			k := keys[t][len(keys[t])-1]
 			column := t.Column(v[2])
