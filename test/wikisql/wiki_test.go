@@ -48,6 +48,7 @@ func TestLabAndExampleConvertAlike(t *testing.T) {
 // that a database gives by itself are followed to what they name.
 var views = map[string]string{
 	"revision":               "SELECT * FROM revision ORDER BY rev_id",
+	"page":                   "SELECT * FROM page ORDER BY page_id",
 	"linktarget":             "SELECT lt_namespace, lt_title FROM linktarget ORDER BY 1, 2",
 	"templatelinks":          "SELECT tl_from, tl_from_namespace, lt_namespace, lt_title FROM templatelinks LEFT JOIN linktarget ON lt_id = tl_target_id ORDER BY 1, 3, 4",
 	"pagelinks":              "SELECT pl_from, pl_from_namespace, lt_namespace, lt_title FROM pagelinks LEFT JOIN linktarget ON lt_id = pl_target_id ORDER BY 1, 3, 4",
@@ -62,8 +63,11 @@ var views = map[string]string{
 
 // expand names the databases, as imago does.
 func expand(query string) string {
-	return strings.NewReplacer("{old}", "wiki_old", "{new}", "wiki_new", "'wikidb:", "'wiki:").Replace(query)
+	return strings.NewReplacer("{old}", "wiki_old", "{new}", "wiki_new").Replace(expandSessions(query))
 }
+
+// expandSessions names the test's wiki in the keys of sessions.
+func expandSessions(query string) string { return strings.ReplaceAll(query, "'wikidb:", "'wiki:") }
 
 // loadAll makes the old wiki, the new wiki's empty tables, and the old wiki as
 // MediaWiki updated it.
