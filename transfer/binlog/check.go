@@ -87,13 +87,14 @@ func (c *checker) fault(what, want, do string) {
 
 func (c *checker) run() error {
 	var err error
-	c.report.Version = c.conn.GetServerVersion()
 	if c.report.Flavor = c.cfg.Flavor; c.report.Flavor == "" {
-		c.report.Flavor = rows.Flavor(c.report.Version)
+		c.report.Flavor = rows.Flavor(c.conn.GetServerVersion())
 	}
 	if c.settings, err = readVariables(c.conn); err != nil {
 		return err
 	}
+	// Not what it greeted us with: MariaDB says 5.5.5 in front.
+	c.report.Version = c.settings["version"]
 	c.rights = make(map[string]bool)
 	c.durability()
 	if !c.settings.on("log_bin") {
@@ -162,7 +163,8 @@ func (c *checker) mysqlSettings() {
 // retention: a log that is purged while the copy is made is a copy for nothing.
 func (c *checker) retention() {
 	seconds, _ := strconv.ParseFloat(c.settings["binlog_expire_logs_seconds"], 64)
-	if days, _ := strconv.ParseFloat(c.settings["expire_logs_days"], 64); days > 0 && (seconds == 0 || days*86400 < seconds) {
+	if seconds == 0 { // the older name of the same
+		days, _ := strconv.ParseFloat(c.settings["expire_logs_days"], 64)
 		seconds = days * 86400
 	}
 	c.report.Retention = time.Duration(seconds * float64(time.Second))
@@ -220,7 +222,7 @@ func contains(list []string, name string) bool {
 // monitor is the privilege to see the state of the log.
 func (c *checker) monitor() string {
 	if c.report.Flavor == "mariadb" {
-		if newer, err := c.conn.CompareServerVersion("10.5.2"); err == nil && newer >= 0 {
+		if newer, err := mysql.CompareServerVersions(c.report.Version, "10.5.2"); err == nil && newer >= 0 {
 			return "BINLOG MONITOR"
 		}
 	}

@@ -3,7 +3,6 @@ package binlog
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net"
 	"os"
 	"os/exec"
@@ -195,6 +194,9 @@ func follow(t testing.TB, s *server, cfg Config, from rows.Position, schema *row
 	if err != nil {
 		t.Fatal(err)
 	}
+	if reached, err := Reached(from, until); err != nil || reached {
+		return nil, err
+	}
 	var list []*rows.Txn
 	done := errors.New("done")
 	err = src.Stream(ctx, from, schema, func(txn *rows.Txn) error {
@@ -258,5 +260,3 @@ func show(txn *rows.Txn) string {
 	}
 	return strings.Join(lines, "; ")
 }
-
-var _ = fmt.Sprint

@@ -140,8 +140,10 @@ func (s *statements) definition(verb string, c *clause, schema string) bool {
 			return false
 		}
 		name := c.next()
-		if verb == "CREATE" && !replace && strings.EqualFold(name.text, s.database) {
-			return false
+		for _, option := range []string{"CHARACTER", "CHARSET", "COLLATE", "DEFAULT", "COMMENT", "UPGRADE"} {
+			if verb == "ALTER" && name.is(option) { // of the session's own database
+				return false
+			}
 		}
 		return ascii(name.text) && !strings.EqualFold(name.text, s.database) && name.text != ""
 	case "SEQUENCE":
