@@ -29,6 +29,12 @@ func isolate(t *testing.T) (outer bool) {
 	if os.Getenv(inNamespaces) != "" {
 		return false
 	}
+	return isolateWith(t, func(string) {})
+}
+
+// isolateWith prepares the inner test's folder before it begins.
+func isolateWith(t *testing.T, prepare func(dir string)) (outer bool) {
+	t.Helper()
 	missing := ""
 	if os.Geteuid() != 0 {
 		missing = "root"
@@ -44,9 +50,11 @@ func isolate(t *testing.T) (outer bool) {
 	if missing != "" {
 		t.Skipf("needs %s", missing)
 	}
+	dir := t.TempDir()
+	prepare(dir)
 	cmd := exec.Command("unshare", "--fork", "--pid", "--kill-child", "--mount-proc", "--mount", "--net",
 		"sh", "-c", `"$@"; exit $?`, "sh", os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v", "-test.timeout=110s")
-	cmd.Env = append(os.Environ(), inNamespaces+"="+t.TempDir())
+	cmd.Env = append(os.Environ(), inNamespaces+"="+dir)
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
 	if err := cmd.Run(); err != nil {
 		t.Fatalf("in its namespaces: %v", err)

@@ -13,6 +13,9 @@ import (
 // (x86-64-v2) and AES, and it does not change with QEMU's version as max does.
 const TCGModel = "Westmere"
 
+// spareSlots is how many disks can at least be attached to a new VM while it runs.
+const spareSlots = 4
+
 // MachineSpec describes a VM that is made from a new image.
 type MachineSpec struct {
 	Name      string
@@ -127,6 +130,12 @@ func (s MachineSpec) devices() *libvirtxml.DomainDeviceList {
 		RNGs: []libvirtxml.DomainRNG{{Model: "virtio",
 			Backend: &libvirtxml.DomainRNGBackend{Random: &libvirtxml.DomainRNGBackendRandom{Device: "/dev/urandom"}}}},
 		MemBalloon: &libvirtxml.DomainMemBalloon{Model: "none"},
+	}
+	// Each virtio device sits in a port of its own; two more are the channel's
+	// controller and the random numbers.
+	for i := range uint(len(s.Disks) + len(s.NICs) + 2 + spareSlots) {
+		index := i + 1 // 0 is the root itself
+		dev.Controllers = append(dev.Controllers, libvirtxml.DomainController{Type: "pci", Index: &index, Model: "pcie-root-port"})
 	}
 	for _, d := range s.Disks {
 		dev.Disks = append(dev.Disks, d.xml())
