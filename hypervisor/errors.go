@@ -35,18 +35,19 @@ type NotCloneableError struct {
 }
 
 func (e *NotCloneableError) Error() string {
-	var b strings.Builder
-	fmt.Fprintf(&b, "domain %q cannot be cloned:", e.Domain)
-	for i, r := range e.Reasons {
-		if i > 0 {
-			b.WriteByte(';')
-		}
-		fmt.Fprintf(&b, " %s: %s", r.Device, r.Why)
+	return fmt.Sprintf("domain %q cannot be cloned: %s", e.Domain, reasonsText(e.Reasons))
+}
+
+func reasonsText(reasons []Reason) string {
+	var list []string
+	for _, r := range reasons {
+		text := r.Device + ": " + r.Why
 		if r.WhatToDo != "" {
-			fmt.Fprintf(&b, " (%s)", r.WhatToDo)
+			text += " (" + r.WhatToDo + ")"
 		}
+		list = append(list, text)
 	}
-	return b.String()
+	return strings.Join(list, "; ")
 }
 
 // isCode tells whether err is a libvirt error with one of the codes.

@@ -99,10 +99,11 @@ func (c *cpio) pad() {
 
 // testGuest is a running guest that answers on its second serial port.
 type testGuest struct {
-	t    *testing.T
-	dom  *Domain
-	conn net.Conn
-	in   *bufio.Reader
+	t      *testing.T
+	dom    *Domain
+	socket string
+	conn   net.Conn
+	in     *bufio.Reader
 }
 
 // startGuest boots the test guest as a VM of the universe is made, with an ext4
@@ -132,7 +133,7 @@ func startGuest(t *testing.T, conn *Conn, name string, memoryMiB uint, change fu
 	}
 	dom, err := conn.StartDomain(t.Context(), doc)
 	must(t, err)
-	g := &testGuest{t: t, dom: dom}
+	g := &testGuest{t: t, dom: dom, socket: socket}
 	t.Cleanup(func() {
 		if g.conn != nil {
 			_ = g.conn.Close()
@@ -142,11 +143,21 @@ func startGuest(t *testing.T, conn *Conn, name string, memoryMiB uint, change fu
 		_ = dom.Free()
 	})
 	g.waitReady(filepath.Join(dir, name+".console"))
-	g.conn, err = net.Dial("unix", socket)
-	must(t, err)
+	g.dial()
+	return g
+}
+
+// dial connects to the guest's port, also after QEMU was started anew.
+func (g *testGuest) dial() {
+	g.t.Helper()
+	if g.conn != nil {
+		_ = g.conn.Close()
+	}
+	var err error
+	g.conn, err = net.Dial("unix", g.socket)
+	must(g.t, err)
 	g.in = bufio.NewReader(g.conn)
 	g.is("ping", "pong")
-	return g
 }
 
 func (g *testGuest) waitReady(console string) {
