@@ -30,7 +30,7 @@ func startServer(t *testing.T) *server {
 	}
 	dir := t.TempDir()
 	data := filepath.Join(dir, "data")
-	install := exec.Command("mariadb-install-db", "--no-defaults", "--datadir="+data, "--auth-root-authentication-method=normal", "--skip-test-db")
+	install := exec.Command("mariadb-install-db", "--no-defaults", "--datadir="+data, "--auth-root-authentication-method=normal", "--skip-test-db", "--innodb-use-native-aio=0")
 	if out, err := install.CombinedOutput(); err != nil {
 		t.Fatalf("make a data directory: %v\n%s", err, out)
 	}
@@ -40,6 +40,7 @@ func startServer(t *testing.T) *server {
 	}
 	s := &server{socket: filepath.Join(dir, "s")}
 	args := []string{"--no-defaults", "--datadir=" + data, "--socket=" + s.socket, "--pid-file=" + filepath.Join(dir, "pid"), "--skip-networking",
+		"--log-bin=" + filepath.Join(dir, "binlog"), "--binlog-format=ROW", "--server-id=11", "--sync-binlog=0", "--innodb-use-native-aio=0",
 		"--innodb-flush-log-at-trx-commit=0", "--innodb-flush-method=nosync", "--innodb-buffer-pool-size=64M"}
 	if os.Geteuid() == 0 {
 		args = append(args, "--user=root")

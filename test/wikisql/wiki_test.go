@@ -62,8 +62,8 @@ var views = map[string]string{
 }
 
 // expand names the databases, as imago does.
-func expand(query string) string {
-	return strings.NewReplacer("{old}", "wiki_old", "{new}", "wiki_new").Replace(expandSessions(query))
+func expand(query, fresh string) string {
+	return strings.NewReplacer("{old}", "wiki_old", "{new}", fresh).Replace(expandSessions(query))
 }
 
 // expandSessions names the test's wiki in the keys of sessions.
@@ -88,7 +88,7 @@ func TestConversionsMakeWhatUpdateMakes(t *testing.T) {
 	set := dataSet(t)
 	converted := map[string]bool{}
 	for _, v := range set.Conversions {
-		convertAll(t, c, v)
+		convertAll(t, c, v, "wiki_new")
 		converted[v.Into] = true
 	}
 	carried := carryRest(t, c, set, converted)
@@ -114,9 +114,9 @@ func TestConversionsMakeWhatUpdateMakes(t *testing.T) {
 }
 
 // convertAll makes all rows of a conversion at once.
-func convertAll(t *testing.T, c *client.Conn, v plan.Conversion) {
+func convertAll(t *testing.T, c *client.Conn, v plan.Conversion, fresh string) {
 	t.Helper()
-	r, err := c.Execute("SELECT * FROM (" + expand(v.Select) + ") c LIMIT 0")
+	r, err := c.Execute("SELECT * FROM (" + expand(v.Select, fresh) + ") c LIMIT 0")
 	if err != nil {
 		t.Fatalf("%s: %v", v.Name, err)
 	}
@@ -127,9 +127,9 @@ func convertAll(t *testing.T, c *client.Conn, v plan.Conversion) {
 	r.Close()
 	missing := ""
 	if v.Add {
-		missing = fmt.Sprintf(" WHERE (%s) NOT IN (SELECT %[1]s FROM wiki_new.`%s`)", strings.Join(v.Key, ", "), v.Into)
+		missing = fmt.Sprintf(" WHERE (%s) NOT IN (SELECT %[1]s FROM %s.`%s`)", strings.Join(v.Key, ", "), fresh, v.Into)
 	}
-	exe(t, c, fmt.Sprintf("INSERT INTO wiki_new.`%s` (%s) SELECT * FROM (%s) c%s", v.Into, strings.Join(columns, ", "), expand(v.Select), missing))
+	exe(t, c, fmt.Sprintf("INSERT INTO %s.`%s` (%s) SELECT * FROM (%s) c%s", fresh, v.Into, strings.Join(columns, ", "), expand(v.Select, fresh), missing))
 }
 
 // carryRest copies the tables that both versions have and that no conversion
@@ -204,7 +204,7 @@ func TestObjectsAreFoundByKey(t *testing.T) {
 		}
 		key := fmt.Sprintf("(%s) IN ((%s))", strings.Join(v.Key, ", "), quoted(keys[0]))
 		exe(t, c, "FLUSH STATUS")
-		rows := ask(t, c, fmt.Sprintf("SELECT COUNT(*) FROM (%s) c WHERE %s", expand(v.Select), key))[0][0]
+		rows := ask(t, c, fmt.Sprintf("SELECT COUNT(*) FROM (%s) c WHERE %s", expand(v.Select, "wiki_new"), key))[0][0]
 		read := 0
 		for _, row := range ask(t, c, "SHOW SESSION STATUS LIKE 'Handler_read%'") {
 			n, _ := strconv.Atoi(row[1])
