@@ -169,6 +169,8 @@ func (a *assembler) event(raw []byte) error {
 		return a.tableMap(data)
 	case kind == replication.MARIADB_QUERY_COMPRESSED_EVENT:
 		err = a.boundQuery(raw)
+	case kind == replication.MARIADB_GTID_LIST_EVENT:
+		err = boundGTIDList(raw)
 	case kind == replication.EXECUTE_LOAD_QUERY_EVENT:
 		err = fmt.Errorf("%w: LOAD DATA, logged with the file", ErrStatement)
 	}
@@ -577,6 +579,16 @@ func compressedSize(b []byte) (size uint64, rest []byte, err error) {
 		return 0, nil, errStream("a garbled compressed event")
 	}
 	return bigEndian(b[1 : 1+n]), b[1+n:], nil
+}
+
+// boundGTIDList refuses a list that says it is longer than it is, before the library
+// makes room for it.
+func boundGTIDList(raw []byte) error {
+	b := raw[replication.EventHeaderSize:]
+	if len(b) < 4 || int64(binary.LittleEndian.Uint32(b)&(1<<28-1))*16 > int64(len(b)) {
+		return errStream("a garbled list of GTIDs of %d bytes", len(raw))
+	}
+	return nil
 }
 
 // boundQuery refuses a compressed statement that would take more memory than one

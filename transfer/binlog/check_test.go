@@ -40,6 +40,7 @@ func one(t *testing.T, err error, pattern string) {
 }
 
 func TestCheck(t *testing.T) {
+	t.Parallel()
 	s := startServer(t, "", append([]string{"--innodb-flush-log-at-timeout=2"}, logged...)...)
 	conn := s.connect(t)
 	run(t, conn, "CREATE DATABASE shop", "CREATE TABLE shop.t (id INT PRIMARY KEY)", "INSERT INTO shop.t VALUES (1)")
@@ -140,6 +141,7 @@ func checkPrivileges(t *testing.T, s *server, cfg Config) {
 }
 
 func TestCheckWithoutLog(t *testing.T) {
+	t.Parallel()
 	s := startServer(t, "")
 	conn := s.connect(t)
 	run(t, conn, "CREATE DATABASE shop", "CREATE TABLE shop.t (id INT PRIMARY KEY)")
@@ -151,6 +153,7 @@ func TestCheckWithoutLog(t *testing.T) {
 }
 
 func TestCheckFilter(t *testing.T) {
+	t.Parallel()
 	s := startServer(t, "", append([]string{"--binlog-ignore-db=shop"}, logged...)...)
 	conn := s.connect(t)
 	run(t, conn, "CREATE DATABASE shop", "CREATE TABLE shop.t (id INT PRIMARY KEY)", "CREATE DATABASE other", "CREATE TABLE other.t (id INT)")

@@ -47,6 +47,7 @@ func TestPowerCut(t *testing.T) {
 		powerCut(t, os.Getenv("IMAGO_CUT"))
 		return
 	}
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("takes half a minute")
 	}

@@ -3,7 +3,6 @@ package binlog
 import (
 	"bytes"
 	"fmt"
-	"math"
 	"strings"
 	"testing"
 
@@ -192,6 +191,7 @@ func masks(n int) []string {
 // read by SELECT and from the log with the same bytes, written back, compared by
 // the server.
 func TestTypeMatrix(t *testing.T) {
+	t.Parallel()
 	s := startServer(t, "", append([]string{"--max-allowed-packet=64M"}, logged...)...)
 	conn := s.connect(t)
 	run(t, conn, "SET NAMES utf8mb4", "CREATE DATABASE shop CHARACTER SET utf8mb4")
@@ -373,5 +373,3 @@ func writeBack(t *testing.T, conn *client.Conn, c matrixCase, table *rows.Table,
 		t.Errorf("%s: the server finds %s of %d rows the same", c.typ, same, len(selected))
 	}
 }
-
-var _ = math.Pi

@@ -12,6 +12,7 @@ import (
 
 // TestShapes: tables whose log has more or less than their columns.
 func TestShapes(t *testing.T) {
+	t.Parallel()
 	s := startServer(t, "", logged...)
 	conn := s.connect(t)
 	run(t, conn, "CREATE DATABASE shop",

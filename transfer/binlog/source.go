@@ -162,7 +162,8 @@ func (s *Source) Counters(ctx context.Context) (map[string]uint64, error) {
 }
 
 // OpenTransactions are the transactions that have changed rows and are not yet
-// committed, in words. It needs the PROCESS privilege.
+// committed, in words. It needs the PROCESS privilege. The server answers from a
+// cache that may be 100 ms old when it was asked less than that before.
 func (s *Source) OpenTransactions(ctx context.Context) ([]string, error) {
 	var open []string
 	err := s.ask(ctx, func(conn *client.Conn) error {

@@ -9,6 +9,7 @@ import (
 // TestStops: what a real server writes into its log that must end the stream, or
 // must not.
 func TestStops(t *testing.T) {
+	t.Parallel()
 	s := startServer(t, "", append([]string{"--local-infile=1", "--max-allowed-packet=64M"}, logged...)...)
 	conn := s.connect(t)
 	run(t, conn, "CREATE DATABASE shop", "CREATE DATABASE other")
@@ -80,6 +81,7 @@ func TestStops(t *testing.T) {
 
 // TestCompressed: log_bin_compress is read.
 func TestCompressed(t *testing.T) {
+	t.Parallel()
 	s := startServer(t, "", append([]string{"--log-bin-compress=1", "--log-bin-compress-min-len=10", "--max-allowed-packet=64M"}, logged...)...)
 	conn := s.connect(t)
 	run(t, conn, "CREATE DATABASE shop", "CREATE TABLE shop.t (id INT PRIMARY KEY, v LONGTEXT)")

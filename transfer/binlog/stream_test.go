@@ -7,6 +7,7 @@ import (
 )
 
 func TestStream(t *testing.T) {
+	t.Parallel()
 	s := startServer(t, "", logged...)
 	conn := s.connect(t)
 	run(t, conn, "CREATE DATABASE shop", "CREATE DATABASE other", "CREATE TABLE shop.t (id INT UNSIGNED PRIMARY KEY, v VARCHAR(20))",
