@@ -20,6 +20,9 @@ type applier struct {
 	script *script
 }
 
+// mostGroupBytes bounds the rows of a group, but for the last transaction's.
+const mostGroupBytes = 16 << 20
+
 // request is work for the applier between two groups.
 type request struct {
 	do   func(*applier) error
@@ -47,7 +50,7 @@ func (e *Engine) apply(ctx context.Context, in <-chan *rows.Txn) error {
 	a := &applier{e: e, ctx: ctx}
 	defer a.close()
 	var err error
-	if a.target, err = dial(ctx, e.cfg.Target, writing()...); err != nil {
+	if a.target, err = dial(ctx, e.cfg.Target, writing(e.cfg.To)...); err != nil {
 		return err
 	}
 	a.script = newScript(a.target, e.packet)
@@ -113,7 +116,7 @@ func (a *applier) group(first *rows.Txn, in <-chan *rows.Txn) error {
 		}
 		g.txns = append(g.txns, t)
 		t = nil
-		if g.c.changes < a.e.cfg.BatchRows {
+		if g.c.changes < a.e.cfg.BatchRows && g.c.bytes < mostGroupBytes {
 			select {
 			case t = <-in: // nil if it is closed, which is seen next time
 			default:
@@ -246,6 +249,7 @@ func (e *Engine) committed(g *gathered, w *writer, last *rows.Txn) {
 	}
 	e.objectsCommitted(g)
 	e.pos.set(last.Position, last.Committed)
+	s.applied += uint64(len(g.txns))
 	s.news()
 }
 

@@ -48,6 +48,7 @@ type collapsed struct {
 	e        *Engine
 	segments []*segment
 	changes  int
+	bytes    int // of the rows
 	keyBuf   []byte
 	// all are the changes of tables that conversions read, in order.
 	converted []*rows.Change
@@ -67,8 +68,17 @@ func (c *collapsed) add(txn *rows.Txn) error {
 			c.converted = append(c.converted, ch)
 		}
 		c.changes++
+		c.bytes += sizeOf(ch.Before) + sizeOf(ch.After)
 	}
 	return nil
+}
+
+func sizeOf(r rows.Row) int {
+	n := 0
+	for _, v := range r {
+		n += len(v)
+	}
+	return n
 }
 
 // segment is where the next change of a table goes. What foreign keys did must

@@ -69,9 +69,11 @@ func (c *conn) close() {
 	_ = c.raw.Close()
 }
 
-// writing are the statements that a connection which changes the target begins with.
-func writing() []string {
+// writing are the statements that a connection which changes the target begins
+// with; database is the one that conversions find themselves in.
+func writing(database string) []string {
 	return []string{
+		"USE " + rows.QuoteName(database),
 		// No gaps are locked, so the copy and the stream meet only in rows.
 		"SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED",
 		"SET SESSION innodb_lock_wait_timeout=20",

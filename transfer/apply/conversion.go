@@ -182,6 +182,9 @@ func (a *applier) convertGroup(w *writer) error {
 		var err error
 		if a.e.phase(c) == convLive {
 			err = a.makeObjects(w.sc, d)
+			if err == nil && d.compared > 0 {
+				err = w.sc.sql(check{want: 1, wrong: stateWrong}, fmt.Sprintf("UPDATE imago.conversions SET compared=compared+%d WHERE id=%d AND conv=%d", d.compared, a.e.id, c.n))
+			}
 		} else {
 			err = a.noteObjects(w.sc, d)
 		}
@@ -414,7 +417,7 @@ func (a *applier) drainSome(c *conversion) (err error) {
 // convertAll makes the first pass of each conversion whose tables are copied, and
 // compares it once the conversion follows the changes.
 func (e *Engine) convertAll(ctx context.Context) error {
-	target, err := dial(ctx, e.cfg.Target, writing()...)
+	target, err := dial(ctx, e.cfg.Target, writing(e.cfg.To)...)
 	if err != nil {
 		return err
 	}

@@ -80,7 +80,7 @@ func (w *worker) connect(ctx context.Context) (err error) {
 		}
 	}
 	if w.target == nil {
-		if w.target, err = dial(ctx, w.e.cfg.Target, writing()...); err != nil {
+		if w.target, err = dial(ctx, w.e.cfg.Target, writing(w.e.cfg.To)...); err != nil {
 			return err
 		}
 		w.script = newScript(w.target, w.e.packet)
@@ -433,6 +433,8 @@ func (e *Engine) readSizes(ctx context.Context) error {
 	name := func(v []byte) *table { return e.byName[rows.Name{Database: e.cfg.From, Table: string(v)}] }
 	_, err = clone.query("SELECT TABLE_NAME, AVG_ROW_LENGTH FROM information_schema.TABLES WHERE TABLE_SCHEMA="+rows.Literal(e.cfg.From), func(v [][]byte) error {
 		if t := name(v[0]); t != nil {
+			e.sched.mu.Lock() // Progress may look
+			defer e.sched.mu.Unlock()
 			t.rowBytes, _ = strconv.ParseFloat(string(v[1]), 64)
 		}
 		return nil

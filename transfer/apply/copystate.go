@@ -34,12 +34,11 @@ type copyState struct {
 
 // chunk is a range of one table.
 type chunk struct {
-	t      *table
-	n      int64
-	span   span
-	rows   uint64 // copied
-	done   chan struct{}
-	failed error
+	t    *table
+	n    int64
+	span span
+	rows uint64 // copied
+	done chan struct{}
 }
 
 // where tells what the copy did about a key.

@@ -29,6 +29,7 @@ type Engine struct {
 	id     int    // of the set in the state
 	epoch  string // of the fence
 	making bool
+	begun  string // the clone's position when the copy began
 
 	sched    scheduler
 	rate     throttle
@@ -122,6 +123,26 @@ func (e *Engine) Run(ctx context.Context, in <-chan *rows.Txn) error {
 	err = fmt.Errorf("data set %q: %w", e.cfg.Set, err)
 	e.failed.Store(&err)
 	return err
+}
+
+// Applied waits until at least n transactions of the stream of this Run are in the
+// target, and tells how many are.
+func (e *Engine) Applied(ctx context.Context, n uint64) (uint64, error) {
+	for {
+		e.sched.mu.Lock()
+		applied, changed := e.sched.applied, e.sched.changed
+		e.sched.mu.Unlock()
+		if applied >= n {
+			return applied, nil
+		}
+		select {
+		case <-changed:
+		case <-e.sched.ended:
+			return applied, e.ended()
+		case <-ctx.Done():
+			return applied, context.Cause(ctx)
+		}
+	}
 }
 
 // Progress is how far the transfer is. It is cheap.

@@ -49,7 +49,7 @@ func (e *Engine) open(ctx context.Context) error {
 	if len(e.shadow) > 64 {
 		return fmt.Errorf("%w: the name of database %q is too long for that of its copy %q", ErrRefused, c.To, e.shadow)
 	}
-	target, err := dial(ctx, c.Target, writing()...)
+	target, err := dial(ctx, c.Target, writing(c.To)...)
 	if err != nil {
 		return err
 	}
@@ -126,7 +126,7 @@ func (e *Engine) readLimits(target *conn) error {
 
 // readSet looks for the state of this data set.
 func (e *Engine) readSet(target *conn) (found bool, err error) {
-	_, err = target.query("SELECT id, run, description, source_schema, phase FROM imago.sets WHERE name="+blob([]byte(e.cfg.Set)),
+	_, err = target.query("SELECT id, run, description, source_schema, phase, begun, overlap_until FROM imago.sets WHERE name="+blob([]byte(e.cfg.Set)),
 		func(v [][]byte) error {
 			found = true
 			if string(v[1]) != e.cfg.Run {
@@ -140,6 +140,8 @@ func (e *Engine) readSet(target *conn) (found bool, err error) {
 				return errProtocol
 			}
 			e.making = string(v[4]) == phaseMaking
+			// Where the clone was is the state's to say; the caller may have a newer one.
+			e.begun, e.cfg.OverlapUntil.GTID = string(v[5]), string(v[6])
 			e.source = new(rows.Schema)
 			if err := json.Unmarshal(v[3], e.source); err != nil {
 				return fmt.Errorf("read the state's schema: %w", err)
@@ -157,8 +159,9 @@ func (e *Engine) writeSet(target *conn) error {
 	}
 	statements := []string{
 		"BEGIN",
-		fmt.Sprintf("INSERT INTO imago.sets (name, run, description, source_schema, phase) VALUES (%s,%s,%s,%s,'%s')",
-			blob([]byte(e.cfg.Set)), blob([]byte(e.cfg.Run)), blob([]byte(e.cfg.description())), blob(schema), phaseMaking),
+		fmt.Sprintf("INSERT INTO imago.sets (name, run, description, source_schema, phase, begun, overlap_until) VALUES (%s,%s,%s,%s,'%s',%s,%s)",
+			blob([]byte(e.cfg.Set)), blob([]byte(e.cfg.Run)), blob([]byte(e.cfg.description())), blob(schema), phaseMaking,
+			blob([]byte(e.cfg.Start.GTID)), blob([]byte(e.cfg.OverlapUntil.GTID))),
 		"SET @id=LAST_INSERT_ID()",
 		"INSERT INTO imago.fences (id, epoch) VALUES (@id, 0)",
 		fmt.Sprintf("INSERT INTO imago.positions (id, gtid, log_file, log_at, committed, overlap, transactions, changes, verified) VALUES (@id,%s,%s,%d,0,%d,0,0,0)",
@@ -177,7 +180,7 @@ func (e *Engine) writeSet(target *conn) error {
 			return fmt.Errorf("write the state: %w", err)
 		}
 	}
-	e.making = true
+	e.making, e.begun = true, e.cfg.Start.GTID
 	_, err = target.query("SELECT id FROM imago.sets WHERE name="+blob([]byte(e.cfg.Set)), func(v [][]byte) error {
 		e.id, err = strconv.Atoi(string(v[0]))
 		return err
@@ -309,6 +312,10 @@ func (e *Engine) readState(ctx context.Context, target *conn) error {
 		return err
 	}
 	e.summary()
+	if !e.sched.allVerified && e.begun != e.cfg.Start.GTID {
+		return fmt.Errorf("%w: the copy was begun from a clone at %q and is not verified; this clone is at %q. Remove the state and empty the new tables to begin anew",
+			ErrOtherRun, e.begun, e.cfg.Start.GTID)
+	}
 	return e.readConversions(target, where)
 }
 

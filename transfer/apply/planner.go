@@ -59,7 +59,11 @@ func (p *planner) run() {
 	}
 	for _, src := range e.source.Tables {
 		if !slices.Contains(e.cfg.Skip, src.Table) {
-			p.table(src, into[src.Table], adds[src.Table])
+			// Add to a table that the conversion reads as well is no copy of it.
+			made := into[src.Table] || slices.ContainsFunc(e.cfg.Conversions, func(c convert.Conversion) bool {
+				return c.Into == src.Table && slices.ContainsFunc(c.From, func(f convert.From) bool { return f.Table == src.Table })
+			})
+			p.table(src, made, adds[src.Table])
 		}
 	}
 	if len(e.tables) == 0 && len(p.faults) == 0 {

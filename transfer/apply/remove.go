@@ -14,7 +14,7 @@ import (
 // own tables stay as they are. The run must be the state's; nothing to remove is
 // no error.
 func Remove(ctx context.Context, cfg Config) error {
-	target, err := dial(ctx, cfg.Target, writing()...)
+	target, err := dial(ctx, cfg.Target, writing(cfg.To)...)
 	if err != nil {
 		return err
 	}

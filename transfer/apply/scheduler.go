@@ -15,6 +15,7 @@ type scheduler struct {
 	active  *group
 	changed chan struct{} // closed and made anew when there may be other work
 	stopped bool
+	applied uint64        // transactions of this Run's stream
 	ended   chan struct{} // closed when Run is over
 	// allVerified is set when no table needs the clone any more.
 	allCopied, allVerified bool
@@ -80,12 +81,14 @@ func (s *scheduler) progress(e *Engine, p *Progress) {
 		if c.verified {
 			continue
 		}
+		n := uint64(1) // at least that it has none
 		for _, u := range c.unverified {
-			p.Unverified += u.rows
+			n += u.rows
 		}
 		if !c.copied {
-			p.Unverified += t.src.Rows - min(t.src.Rows, p.RowsCopied)
+			n += t.src.Rows
 		}
+		p.Unverified += n
 	}
 	if s.allCopied {
 		p.RowsTotal, p.BytesTotal = p.RowsCopied, p.BytesCopied
@@ -95,6 +98,9 @@ func (s *scheduler) progress(e *Engine, p *Progress) {
 	for _, c := range e.convs {
 		p.Rejected += uint64(len(c.rejected))
 		p.Unverified += uint64(len(c.dirty))
+		if c.phase != convLive || !c.verified {
+			p.Unverified += 1 + c.objects - min(c.objects, c.compared)
+		}
 	}
 }
 

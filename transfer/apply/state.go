@@ -1,7 +1,6 @@
 package apply
 
 import (
-	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
@@ -24,7 +23,8 @@ const (
 var stateTables = []string{
 	"CREATE DATABASE IF NOT EXISTS imago CHARACTER SET binary",
 	`CREATE TABLE IF NOT EXISTS imago.sets (id INT NOT NULL AUTO_INCREMENT PRIMARY KEY, name VARBINARY(255) NOT NULL UNIQUE,
- run VARBINARY(255) NOT NULL, description LONGBLOB NOT NULL, source_schema LONGBLOB NOT NULL, phase VARBINARY(16) NOT NULL) ENGINE=InnoDB`,
+ run VARBINARY(255) NOT NULL, description LONGBLOB NOT NULL, source_schema LONGBLOB NOT NULL, phase VARBINARY(16) NOT NULL,
+ begun LONGBLOB NOT NULL, overlap_until LONGBLOB NOT NULL) ENGINE=InnoDB`,
 	// A writer's transaction shares the set's row here, and a new owner changes it:
 	// it waits until whatever a dead process left running has ended.
 	`CREATE TABLE IF NOT EXISTS imago.fences (id INT NOT NULL PRIMARY KEY, epoch BIGINT UNSIGNED NOT NULL) ENGINE=InnoDB`,
@@ -50,17 +50,13 @@ var stateTables = []string{
 func (c *Config) description() string {
 	fixed := *c
 	fixed.Source, fixed.Target = Server{}, Server{}
+	fixed.Start, fixed.OverlapUntil = rows.Position{}, rows.Position{}
 	fixed.Workers, fixed.ChunkRows, fixed.BatchRows = 0, 0, 0
 	b, err := json.Marshal(&fixed)
 	if err != nil { // a Config has nothing that JSON lacks
 		return err.Error()
 	}
 	return string(b)
-}
-
-func digest(s string) string {
-	sum := sha256.Sum256([]byte(s))
-	return hex.EncodeToString(sum[:8])
 }
 
 // blob is a literal of bytes; nil is NULL.
