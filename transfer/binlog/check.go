@@ -183,7 +183,7 @@ func (c *checker) filter() error {
 		return nil
 	}
 	show := "SHOW MASTER STATUS"
-	if c.report.Flavor == "mysql" && c.settings["binlog_format"] != "" && strings.HasPrefix(c.report.Version, "8.4") || strings.HasPrefix(c.report.Version, "9.") {
+	if newer, err := mysql.CompareServerVersions(c.report.Version, "8.4.0"); c.report.Flavor == "mysql" && err == nil && newer >= 0 {
 		show = "SHOW BINARY LOG STATUS"
 	}
 	err := rows.Query(c.conn, show, func(v [][]byte) error {

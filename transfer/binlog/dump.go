@@ -233,6 +233,9 @@ func noEOF(err error) error {
 	return err
 }
 
+// connectionKilled is MariaDB's number for what KILL does to a connection.
+const connectionKilled = 1927
+
 // fatal tells what the server's refusal to send the log means; nil is no refusal.
 func fatal(err error) error {
 	switch code := serverError(err); code {
@@ -248,7 +251,9 @@ func fatal(err error) error {
 		return fmt.Errorf("production does not send its log: %w", err)
 	case mysql.ER_ACCESS_DENIED_ERROR, mysql.ER_SPECIFIC_ACCESS_DENIED_ERROR, mysql.ER_DBACCESS_DENIED_ERROR:
 		return fmt.Errorf("production refuses to send its log: %w", err)
-	case mysql.ER_SERVER_SHUTDOWN, mysql.ER_QUERY_INTERRUPTED, mysql.ER_CON_COUNT_ERROR, mysql.ER_TOO_MANY_USER_CONNECTIONS:
+	case mysql.ER_SERVER_SHUTDOWN, mysql.ER_QUERY_INTERRUPTED, mysql.ER_CON_COUNT_ERROR, mysql.ER_TOO_MANY_USER_CONNECTIONS,
+		mysql.ER_NET_READ_ERROR, mysql.ER_NET_READ_INTERRUPTED, mysql.ER_NET_ERROR_ON_WRITE, mysql.ER_NET_WRITE_INTERRUPTED,
+		connectionKilled:
 		return nil // it will be there again
 	default:
 		return fmt.Errorf("production ends its log with an error: %w", err)

@@ -360,7 +360,26 @@ func TestServerRestarts(t *testing.T) {
 			got = append(got, show(txn))
 		}
 	}
-	if diff := cmp.Diff([]string{"insert t 1,a", "insert t 100,b"}, got); diff != "" {
+	// In peace this time; and an administrator ends the connection.
+	if err := s.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	s.gone(t)
+	s.start(t)
+	conn = s.connect(t)
+	run(t, conn, "INSERT INTO shop.t VALUES (101,'c')")
+	for len(got) < 3 {
+		if txn := receive(t, txns, ended); len(txn.Changes) > 0 {
+			got = append(got, show(txn))
+		}
+	}
+	run(t, conn, "KILL "+ask(t, conn, "SELECT ID FROM information_schema.PROCESSLIST WHERE COMMAND='Binlog Dump'"), "INSERT INTO shop.t VALUES (102,'d')")
+	for len(got) < 4 {
+		if txn := receive(t, txns, ended); len(txn.Changes) > 0 {
+			got = append(got, show(txn))
+		}
+	}
+	if diff := cmp.Diff([]string{"insert t 1,a", "insert t 100,b", "insert t 101,c", "insert t 102,d"}, got); diff != "" {
 		t.Error(diff)
 	}
 }

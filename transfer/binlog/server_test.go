@@ -122,13 +122,19 @@ func (s *server) kill(t testing.TB) {
 	if err := s.cmd.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
-	for range 500 { // the waiter has it
+	s.gone(t)
+}
+
+// gone waits for the server's end.
+func (s *server) gone(t testing.TB) {
+	t.Helper()
+	for range 1500 { // the waiter has it
 		if err := s.cmd.Process.Signal(syscall.Signal(0)); errors.Is(err, os.ErrProcessDone) {
 			return
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
-	t.Fatal("mariadbd does not die")
+	t.Fatal("mariadbd does not end")
 }
 
 func (s *server) log(t testing.TB) string {

@@ -22,6 +22,7 @@ func TestShapes(t *testing.T) {
 		"CREATE TABLE shop.nullable (a INT, b INT NOT NULL, c VARCHAR(3) NOT NULL, UNIQUE KEY n (a), UNIQUE KEY bc (b, c), UNIQUE KEY z (b, c, a))",
 		"CREATE TABLE shop.wide (id INT PRIMARY KEY, "+columns(40)+")",
 		"CREATE TABLE shop.packed (id INT PRIMARY KEY, c VARCHAR(100) COMPRESSED, d TEXT COMPRESSED, e INT)",
+		"CREATE TABLE shop.`größe` (`id ``x` INT PRIMARY KEY, `ü` INT) CHARACTER SET latin1",
 		"CREATE SEQUENCE shop.seq", "CREATE TABLE shop.versioned (id INT PRIMARY KEY) WITH SYSTEM VERSIONING",
 		"CREATE TABLE shop.my (id INT PRIMARY KEY) ENGINE=MyISAM", "CREATE VIEW shop.view_of AS SELECT * FROM shop.wide")
 	schema := readSchema(t, conn, "shop")
@@ -31,6 +32,7 @@ func TestShapes(t *testing.T) {
 		"INSERT INTO shop.hashed VALUES (1,'x')", "UPDATE shop.hashed SET b='y'",
 		"INSERT INTO shop.nullable VALUES (NULL,1,'a')",
 		"INSERT INTO shop.wide (id,c3,c38) VALUES (1,3,38)",
+		"INSERT INTO shop.`größe` VALUES (1,2)",
 		"INSERT INTO shop.packed VALUES (1,'x','y',3)", "INSERT INTO shop.versioned VALUES (1)", "SELECT NEXTVAL(shop.seq)", "INSERT INTO shop.my VALUES (1)")
 	cfg := s.config()
 	cfg.Skip = []string{"packed", "seq", "versioned", "my"}
@@ -45,7 +47,7 @@ func TestShapes(t *testing.T) {
 	null := func(n int) string { return strings.Repeat(",NULL", n) }
 	want := []string{"insert generated 3,NULL,NULL,NULL,9", "update generated 3,NULL,NULL,NULL,9 3,NULL,NULL,NULL,10",
 		"insert invisible 1,7,2", "insert hashed 1,x", "update hashed 1,x 1,y", "insert nullable NULL,1,a",
-		"insert wide 1" + null(3) + ",3" + null(34) + ",38" + null(1)}
+		"insert wide 1" + null(3) + ",3" + null(34) + ",38" + null(1), "insert größe 1,2"}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"strings"
 	"testing"
+
+	"imago.dev/imago/transfer/rows"
 )
 
 // TestStops: what a real server writes into its log that must end the stream, or
@@ -105,5 +107,30 @@ func TestCompressed(t *testing.T) {
 	cfg.MaxTxnBytes = 1 << 20
 	if _, err := follow(t, s, cfg, from, schema); !errors.Is(err, ErrTooLarge) {
 		t.Errorf("a transaction that is too large: %v", err)
+	}
+}
+
+// TestEnumError: the value that MySQL gives a wrong ENUM has no literal; writing it
+// fails aloud rather than becoming another.
+func TestEnumError(t *testing.T) {
+	t.Parallel()
+	s := startServer(t, "", logged...)
+	conn := s.connect(t)
+	run(t, conn, "CREATE DATABASE shop", "CREATE TABLE shop.t (id INT PRIMARY KEY, e ENUM('a','b'))")
+	schema := readSchema(t, conn, "shop")
+	from := position(t, conn)
+	run(t, conn, "SET sql_mode=''", "INSERT INTO shop.t VALUES (1,'wrong')")
+	list, err := follow(t, s, s.config(), from, schema)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cell := list[0].Changes[0].After[1]
+	if cell == nil || len(cell) != 0 || string(selectRows(t, conn, schema.Tables[0])["1"][1]) != "" {
+		t.Errorf("the value is %q", cell)
+	}
+	run(t, conn, rows.SessionSQL()...)
+	insert := rows.AppendLiteral([]byte("INSERT INTO shop.t VALUES (2,"), &schema.Tables[0].Columns[1], cell)
+	if _, err := conn.Execute(string(insert) + ")"); err == nil {
+		t.Error("it could be written")
 	}
 }
