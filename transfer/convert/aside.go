@@ -130,3 +130,13 @@ func (p *Prepared) sameKey() string {
 	}
 	return strings.Join(terms, " AND ")
 }
+
+// absent is the condition that a LEFT JOIN found no row.
+func (p *Prepared) absent(alias string) string {
+	c := p.identity[0]
+	expr := alias + "." + rows.QuoteName(c.Name)
+	if classOf(c) == dates {
+		return isNull(expr)
+	}
+	return expr + " IS NULL" // which the server stops at the first match for
+}

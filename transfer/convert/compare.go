@@ -3,6 +3,7 @@ package convert
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	"github.com/go-mysql-org/go-mysql/client"
 
@@ -17,7 +18,7 @@ import (
 // On a connection without a snapshot of its own, an object that is changed
 // meanwhile is looked at again before it is called different.
 func (p *Prepared) CompareRange(ctx context.Context, conn *client.Conn, after, upto []rows.Cell) (compared int, different [][]rows.Cell, err error) {
-	s, err := begin(ctx, conn)
+	s, err := begin(ctx, conn, p.db.New)
 	if err != nil {
 		return 0, nil, p.wrap("compare a range", err)
 	}
@@ -28,7 +29,7 @@ func (p *Prepared) CompareRange(ctx context.Context, conn *client.Conn, after, u
 
 // CompareObjects does the same for single objects.
 func (p *Prepared) CompareObjects(ctx context.Context, conn *client.Conn, keys [][]rows.Cell) (different [][]rows.Cell, err error) {
-	s, err := begin(ctx, conn)
+	s, err := begin(ctx, conn, p.db.New)
 	if err != nil {
 		return nil, p.wrap("compare objects", err)
 	}
@@ -84,7 +85,7 @@ func (p *Prepared) last(s *session, upto []rows.Cell) (bool, error) {
 // suspects are objects of a range that seem to differ, and those whose rows the
 // SELECT gives though no old table names them.
 func (p *Prepared) suspects(s *session, after, upto []rows.Cell) ([][]rows.Cell, error) {
-	if !p.asSet() || !p.key.orderly {
+	if !p.asSet() || !p.key.orderly || !p.key.driven {
 		keys, err := p.objects(s, after, upto)
 		if err != nil {
 			return nil, err
@@ -122,34 +123,29 @@ func (p *Prepared) unnamed(s *session, query, alias string) ([][]rows.Cell, erro
 		if f.Via != "" {
 			continue
 		}
-		query += sep + "NOT EXISTS (SELECT 1 FROM " + f.name(p.db) + " f WHERE " + p.sameObject(f, alias) + ")"
+		query += sep + "NOT EXISTS (SELECT 1 FROM " + f.name(p.db) + " f WHERE " + p.sameObject(f, "f", alias, p.conv.Key) + ")"
 		sep = " AND "
 	}
-	var keys [][]rows.Cell
-	err := s.query(query, func(values [][]byte) error {
-		key, err := p.key.cells(values)
-		keys = append(keys, key)
-		return err
-	})
-	return keys, err
+	return p.keysOf(s, query)
 }
 
-// sameObject joins a row of an old table with one that has the new table's key. A
-// text is put into the old column's set first, so that its index can be used.
-func (p *Prepared) sameObject(f *fromTable, alias string) string {
-	cond := ""
-	for i, name := range p.conv.Key {
-		old := &f.table.Columns[f.columns[i]]
-		expr := alias + "." + rows.QuoteName(name)
-		if classOf(old) == texts && !p.key.parts[i].asText {
-			expr = "CONVERT(" + expr + " USING " + old.Charset + ") COLLATE " + old.Collation
+// sameObject joins a row of an old table with one that has an object's key in the
+// columns names. A text is put into the old column's set first, so that its index
+// can be used.
+func (p *Prepared) sameObject(f *fromTable, old, other string, names []string) string {
+	terms := make([]string, len(names))
+	for i, name := range names {
+		c := &f.table.Columns[f.columns[i]]
+		expr := other + "." + rows.QuoteName(name)
+		switch {
+		case p.key.parts[i].asText:
+			expr = "CONVERT(" + expr + " USING utf8mb4)"
+		case classOf(c) == texts:
+			expr = "CONVERT(" + expr + " USING " + c.Charset + ") COLLATE " + c.Collation
 		}
-		if i > 0 {
-			cond += " AND "
-		}
-		cond += p.key.expr(f.place(), i) + " <=> " + expr
+		terms[i] = p.key.expr(place{old, f.Key}, i) + " <=> " + expr
 	}
-	return cond
+	return strings.Join(terms, " AND ")
 }
 
 // named refuses a SELECT with keys that no old table has: a change would never
@@ -244,8 +240,8 @@ func (p *Prepared) extra(s *session, condition string) ([][]rows.Cell, error) {
 	if p.conv.Add {
 		return nil, nil
 	}
-	return p.keysOf(s, fmt.Sprintf("SELECT DISTINCT %s FROM %s t LEFT JOIN %s n ON %s WHERE n.%s IS NULL AND %s",
-		p.key.read(p.targetPlace()), p.targetName(), p.aside.name, p.sameRow(), rows.QuoteName(p.identity[0].Name), condition))
+	return p.keysOf(s, fmt.Sprintf("SELECT DISTINCT %s FROM %s t LEFT JOIN %s n ON %s WHERE %s AND %s",
+		p.key.read(p.targetPlace()), p.targetName(), p.aside.name, p.sameRow(), p.absent("n"), condition))
 }
 
 // missing are the objects that have rows aside which are not in the target.
@@ -254,8 +250,8 @@ func (p *Prepared) missing(s *session) ([][]rows.Cell, error) {
 	if p.conv.Add {
 		return p.keysOf(s, fmt.Sprintf("SELECT DISTINCT %s FROM %s n WHERE NOT EXISTS (SELECT 1 FROM %s t WHERE %s)", n, p.aside.name, p.targetName(), p.sameKey()))
 	}
-	return p.keysOf(s, fmt.Sprintf("SELECT DISTINCT %s FROM %s n LEFT JOIN %s t ON %s WHERE t.%s IS NULL",
-		n, p.aside.name, p.targetName(), p.sameRow(), rows.QuoteName(p.identity[0].Name)))
+	return p.keysOf(s, fmt.Sprintf("SELECT DISTINCT %s FROM %s n LEFT JOIN %s t ON %s WHERE %s",
+		n, p.aside.name, p.targetName(), p.sameRow(), p.absent("t")))
 }
 
 func (p *Prepared) keysOf(s *session, sql string) ([][]rows.Cell, error) {

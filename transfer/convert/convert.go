@@ -15,7 +15,7 @@ import (
 // server or the program refuses is in Result.Rejected, and its old rows stay; all
 // other errors end the transaction's use.
 func (p *Prepared) Convert(ctx context.Context, conn *client.Conn, keys [][]rows.Cell) (Result, error) {
-	s, err := begin(ctx, conn)
+	s, err := begin(ctx, conn, p.db.New)
 	if err != nil {
 		return Result{}, p.wrap("convert", err)
 	}
@@ -144,8 +144,8 @@ func (p *Prepared) replace(s *session, keys [][]rows.Cell) (int, []Rejected, err
 	}
 	for from := 0; from < len(keys); from += selectBatch {
 		part := keys[from:min(from+selectBatch, len(keys))]
-		_, err := s.exec(fmt.Sprintf("DELETE t FROM %s t LEFT JOIN %s n ON %s WHERE %s AND n.%s IS NULL",
-			p.targetName(), p.aside.name, p.sameRow(), p.key.in(p.targetPlace(), part), rows.QuoteName(p.identity[0].Name)))
+		_, err := s.exec(fmt.Sprintf("DELETE t FROM %s t LEFT JOIN %s n ON %s WHERE %s AND %s",
+			p.targetName(), p.aside.name, p.sameRow(), p.key.in(p.targetPlace(), part), p.absent("n")))
 		if err != nil {
 			return 0, nil, err
 		}
@@ -177,8 +177,8 @@ func (p *Prepared) insert(s *session, keys [][]rows.Cell, do func(*session, stri
 
 func (p *Prepared) insertMissing(s *session, condition string) (int, error) {
 	columns := p.asideColumns()
-	r, err := s.exec(fmt.Sprintf("INSERT INTO %s (%s) SELECT %s FROM %s n LEFT JOIN %s t ON %s WHERE t.%s IS NULL AND %s",
-		p.targetName(), list("", columns), list("n.", columns), p.aside.name, p.targetName(), p.sameRow(), rows.QuoteName(p.identity[0].Name), condition))
+	r, err := s.exec(fmt.Sprintf("INSERT INTO %s (%s) SELECT %s FROM %s n LEFT JOIN %s t ON %s WHERE %s AND %s",
+		p.targetName(), list("", columns), list("n.", columns), p.aside.name, p.targetName(), p.sameRow(), p.absent("t"), condition))
 	if err != nil {
 		return 0, err
 	}

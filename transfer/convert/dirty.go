@@ -65,7 +65,7 @@ func (p *Prepared) DirtyVia(ctx context.Context, conn *client.Conn, changes []*r
 		}
 		if s == nil {
 			var err error
-			if s, err = begin(ctx, conn); err != nil {
+			if s, err = begin(ctx, conn, p.db.New); err != nil {
 				return nil, err
 			}
 			defer s.end()

@@ -13,6 +13,9 @@ type objectKey struct {
 	// orderly: the new table sorts and tells apart the keys as the old ones do, so
 	// that one range means the same objects on both sides.
 	orderly bool
+	// driven: all old tables sort the keys alike, so that a range means the same
+	// objects in each of them.
+	driven bool
 	// spelled: two keys that differ here may be the same to the old tables.
 	spelled bool
 }
@@ -23,7 +26,9 @@ type keyPart struct {
 	col rows.Column
 	// asText: the column has labels, which servers sort by number but compare with
 	// a text as text; it is compared as text throughout.
-	asText   bool
+	asText bool
+	// mixed: the old tables do not sort it alike.
+	mixed    bool
 	nullable bool
 }
 
@@ -56,7 +61,8 @@ func (k *objectKey) read(pl place) string {
 		exprs[i] = k.expr(pl, i)
 		switch part.col.Kind {
 		case rows.Text:
-			exprs[i] = "CONVERT(" + exprs[i] + " USING " + part.col.Charset + ")"
+			// As bytes, so that DISTINCT does not take two spellings for one.
+			exprs[i] = "BINARY CONVERT(" + exprs[i] + " USING " + part.col.Charset + ")"
 		case rows.Bit:
 			exprs[i] = "CAST(" + exprs[i] + " AS UNSIGNED)"
 		default:
@@ -95,7 +101,7 @@ func (k *objectKey) is(pl place, key []rows.Cell) string {
 
 func (k *objectKey) equal(pl place, i int, v rows.Cell) string {
 	if v == nil {
-		return k.expr(pl, i) + " IS NULL"
+		return isNull(k.expr(pl, i))
 	}
 	return k.expr(pl, i) + "=" + k.literal(i, v)
 }
@@ -138,7 +144,7 @@ func (k *objectKey) behind(pl place, after []rows.Cell) string {
 	for i, v := range after {
 		greater := k.expr(pl, i) + ">" + k.literal(i, v)
 		if v == nil {
-			greater = k.expr(pl, i) + " IS NOT NULL"
+			greater = "NOT " + isNull(k.expr(pl, i))
 		}
 		terms = append(terms, "("+prefix+greater+")")
 		prefix += k.equal(pl, i, v) + " AND "
@@ -172,11 +178,11 @@ func (k *objectKey) notBehind(pl place, upto []rows.Cell) string {
 func (k *objectKey) less(pl place, i int, op string, v rows.Cell) string {
 	switch {
 	case v == nil && op == "<=":
-		return k.expr(pl, i) + " IS NULL"
+		return isNull(k.expr(pl, i))
 	case v == nil:
 		return "FALSE"
 	case k.parts[i].nullable:
-		return "(" + k.expr(pl, i) + op + k.literal(i, v) + " OR " + k.expr(pl, i) + " IS NULL)"
+		return "(" + k.expr(pl, i) + op + k.literal(i, v) + " OR " + isNull(k.expr(pl, i)) + ")"
 	}
 	return k.expr(pl, i) + op + k.literal(i, v)
 }
@@ -185,10 +191,14 @@ func (k *objectKey) less(pl place, i int, op string, v rows.Cell) string {
 func (k *objectKey) anyNull(pl place) string {
 	terms := make([]string, len(k.parts))
 	for i := range k.parts {
-		terms[i] = k.expr(pl, i) + " IS NULL"
+		terms[i] = isNull(k.expr(pl, i))
 	}
 	return "(" + strings.Join(terms, " OR ") + ")"
 }
+
+// isNull is not written IS NULL, which in a date column that cannot be NULL finds
+// the zero dates.
+func isNull(expr string) string { return "(" + expr + " <=> NULL)" }
 
 // order is what Next sorts by.
 func (k *objectKey) order(pl place) string {

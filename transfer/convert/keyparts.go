@@ -54,7 +54,8 @@ func keyPartOf(from []*rows.Column, target *rows.Column) (keyPart, bool, error) 
 			return part, false, fmt.Errorf("column %q of type %s cannot be compared with column %q of type %s: both are to hold the same key", c.Name, c.Type, first.Name, first.Type)
 		}
 	}
-	orderly := classOf(first) == classOf(target) && (classOf(first) != single || first.Kind == target.Kind)
+	part.mixed = !alike(from)
+	orderly := !part.mixed && classOf(first) == classOf(target) && (classOf(first) != single || first.Kind == target.Kind)
 	switch classOf(first) {
 	case numbers:
 		part.number(from)
@@ -67,6 +68,14 @@ func keyPartOf(from []*rows.Column, target *rows.Column) (keyPart, bool, error) 
 	case octets, single, notAKey:
 	}
 	return part, orderly, nil
+}
+
+// alike tells whether columns sort their values in the same way.
+func alike(columns []*rows.Column) bool {
+	return !slices.ContainsFunc(columns, func(c *rows.Column) bool {
+		return c.Charset != columns[0].Charset || c.Collation != columns[0].Collation ||
+			(c.Kind == rows.Enum || c.Kind == rows.Set) != (columns[0].Kind == rows.Enum || columns[0].Kind == rows.Set)
+	})
 }
 
 // number chooses a kind whose literals are bare digits.

@@ -29,7 +29,9 @@ type Prepared struct {
 	stmt   *statement
 
 	selected []selectedColumn // what the SELECT gives
-	written  []*rows.Column   // of the target, in the order of the columns of aside
+	// sorted: the SELECT's keys sort as those of the old tables.
+	sorted  bool
+	written []*rows.Column // of the target, in the order of the columns of aside
 	// identity are the columns that tell the target's rows apart, all of them written.
 	identity []*rows.Column
 	// auto is the target's AUTO_INCREMENT column when rows keep the value they were
@@ -77,7 +79,7 @@ func Prepare(ctx context.Context, conn *client.Conn, c Conversion, db Databases,
 	if err := p.parse(); err != nil {
 		return fail(err)
 	}
-	s, err := begin(ctx, conn)
+	s, err := begin(ctx, conn, p.db.New)
 	if err != nil {
 		return fail(err)
 	}
@@ -165,7 +167,7 @@ func (p *Prepared) findFrom(source *rows.Schema) []error {
 }
 
 func (p *Prepared) findKey() []error {
-	p.key.orderly = true
+	p.key.orderly, p.key.driven = true, true
 	var faults []error
 	for i, name := range p.conv.Key {
 		var columns []*rows.Column
@@ -180,6 +182,7 @@ func (p *Prepared) findKey() []error {
 		}
 		p.key.parts = append(p.key.parts, part)
 		p.key.orderly = p.key.orderly && orderly
+		p.key.driven = p.key.driven && !part.mixed
 		p.key.spelled = p.key.spelled || !orderly || classOf(columns[0]) == texts
 	}
 	return faults
@@ -231,6 +234,9 @@ func (p *Prepared) ask(s *session) error {
 	for _, f := range fields {
 		p.selected = append(p.selected, selectedColumn{name: string(f.Name), typ: f.Type, set: f.Charset})
 	}
+	if err := p.askOrder(s); err != nil {
+		return err
+	}
 	for i := range p.from {
 		f := &p.from[i]
 		if f.via == nil {
@@ -254,8 +260,38 @@ func (p *Prepared) ask(s *session) error {
 	return nil
 }
 
+// askOrder finds out whether the SELECT gives the key's texts as the first table
+// has them. A range of others would not be the same objects.
+func (p *Prepared) askOrder(s *session) error {
+	p.sorted = p.key.driven
+	for i, name := range p.conv.Key {
+		j := p.selectedIndex(name)
+		first := &p.from[0].table.Columns[p.from[0].columns[i]]
+		if j < 0 || p.key.parts[i].asText || classOf(first) != texts && classOf(first) != octets {
+			continue
+		}
+		collation := first.Collation
+		if classOf(first) == octets {
+			collation = "binary"
+		}
+		n, err := s.number("SELECT id FROM information_schema.collations WHERE collation_name=" + string(rows.AppendLiteral(nil, &rows.Column{Kind: rows.Date}, rows.Cell(collation))))
+		if err != nil {
+			return err
+		}
+		p.sorted = p.sorted && n == int(p.selected[j].set)
+	}
+	return nil
+}
+
 func describe(s *session, derived string) ([]*mysql.Field, error) {
+	// To a client that wants bytes, the server calls every column one of bytes.
+	if _, err := s.exec("SET character_set_results=NULL"); err != nil {
+		return nil, err
+	}
 	r, err := s.exec("SELECT * FROM " + derived + " c LIMIT 0")
+	if _, err := s.exec("SET character_set_results=binary"); err != nil {
+		return nil, err
+	}
 	if err != nil {
 		return nil, err
 	}

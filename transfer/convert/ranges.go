@@ -11,16 +11,17 @@ import (
 
 // Next is the end of the next range of about n objects behind a key; nil is the
 // beginning. No objects is the end. Where the first table has no more objects the
-// others are looked at, so that none is left out that only one of them names.
+// others are looked at, so that none is left out that only one of them names; if
+// they sort in another way, what only they name belongs to the first range.
 func (p *Prepared) Next(ctx context.Context, conn *client.Conn, after []rows.Cell, n int) (upto []rows.Cell, objects int, err error) {
-	s, err := begin(ctx, conn)
+	s, err := begin(ctx, conn, p.db.New)
 	if err != nil {
 		return nil, 0, p.wrap("find the next objects", err)
 	}
 	defer s.end()
 	for i := range p.from {
 		f := &p.from[i]
-		if f.Via != "" {
+		if f.Via != "" || i > 0 && !p.key.driven {
 			continue
 		}
 		pl := f.place()
@@ -53,18 +54,21 @@ func (p *Prepared) objects(s *session, after, upto []rows.Cell) ([][]rows.Cell, 
 	var keys [][]rows.Cell
 	for i := range p.from {
 		f := &p.from[i]
-		if f.Via != "" {
+		condition := p.key.between(f.place(), after, upto)
+		switch {
+		case f.Via != "":
 			continue
+		case i > 0 && !p.key.driven && after != nil:
+			continue
+		case i > 0 && !p.key.driven:
+			first := &p.from[0]
+			condition = "NOT EXISTS (SELECT 1 FROM " + first.name(p.db) + " d WHERE " + p.sameObject(first, "d", "f", f.Key) + ")"
 		}
-		pl := f.place()
-		err := s.query(fmt.Sprintf("SELECT DISTINCT %s FROM %s f WHERE %s", p.key.read(pl), f.name(p.db), p.key.between(pl, after, upto)), func(values [][]byte) error {
-			key, err := p.key.cells(values)
-			keys = append(keys, key)
-			return err
-		})
+		some, err := p.keysOf(s, "SELECT DISTINCT "+p.key.read(f.place())+" FROM "+f.name(p.db)+" f WHERE "+condition)
 		if err != nil {
 			return nil, err
 		}
+		keys = append(keys, some...)
 	}
 	return distinct(keys), nil
 }
@@ -72,7 +76,7 @@ func (p *Prepared) objects(s *session, after, upto []rows.Cell) ([][]rows.Cell, 
 // ConvertRange makes the objects behind after up to and with upto, which were
 // never made before, inside the caller's open transaction.
 func (p *Prepared) ConvertRange(ctx context.Context, conn *client.Conn, after, upto []rows.Cell) (Result, error) {
-	s, err := begin(ctx, conn)
+	s, err := begin(ctx, conn, p.db.New)
 	if err != nil {
 		return Result{}, p.wrap("convert a range", err)
 	}
@@ -106,7 +110,7 @@ func (p *Prepared) convertRange(s *session, after, upto []rows.Cell) (Result, er
 }
 
 // asSet tells whether one statement can make a whole range.
-func (p *Prepared) asSet() bool { return p.pool == nil && !p.stmt.params }
+func (p *Prepared) asSet() bool { return p.pool == nil && !p.stmt.params && p.sorted }
 
 func (p *Prepared) convertSet(s *session, after, upto []rows.Cell) (Result, error) {
 	var res Result

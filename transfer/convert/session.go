@@ -22,9 +22,15 @@ type session struct {
 
 // begin prepares a connection for the plan's own SQL: its literals are text in
 // utf8mb4, not bytes, and no text is cut by GROUP_CONCAT.
-func begin(ctx context.Context, conn *client.Conn) (*session, error) {
+func begin(ctx context.Context, conn *client.Conn, database string) (*session, error) {
 	s := &session{ctx: ctx, conn: conn}
 	s.stop = context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
+	// The server resolves some names of derived tables only where there is a
+	// database in use; which one does not matter.
+	if err := conn.UseDB(database); err != nil {
+		s.end()
+		return nil, cause(ctx, blame(err))
+	}
 	if _, err := s.exec("SET character_set_connection=utf8mb4, group_concat_max_len=1073741824"); err != nil {
 		s.end()
 		return nil, err
