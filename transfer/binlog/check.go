@@ -22,11 +22,10 @@ type Report struct {
 	Position rows.Position
 	// SyncBinlog and FlushLog are sync_binlog and innodb_flush_log_at_trx_commit.
 	SyncBinlog, FlushLog string
-	// Durable: after a cut of the power the engine has all that the log has, so that
-	// the clone's own recovered position may be used.
+	// Durable: both are 1, so that after a cut of the power the engine has just what
+	// the log has, and the clone's own recovered position may be used.
 	Durable bool
-	// FlushEvery is the age after which a commit is surely on the disk although
-	// Durable is false.
+	// FlushEvery is the age after which a commit is surely on the engine's disk.
 	FlushEvery time.Duration
 	// Retention is how long the server keeps its log; 0 is for ever or until
 	// someone purges it.
@@ -122,14 +121,10 @@ func (c *checker) run() error {
 
 func (c *checker) durability() {
 	c.report.SyncBinlog, c.report.FlushLog = c.settings["sync_binlog"], c.settings["innodb_flush_log_at_trx_commit"]
-	c.report.Durable = flushedAtCommit(c.settings)
-	seconds, _ := strconv.Atoi(c.settings["innodb_flush_log_at_timeout"])
-	// The server's clock for this counts whole seconds and is looked at once in
-	// each; the write itself takes its time, too.
-	c.report.FlushEvery = time.Duration(max(seconds, 1))*time.Second + 3*time.Second
+	c.report.Durable, c.report.FlushEvery = durableAtCommit(c.settings), flushEvery(c.settings)
 	if !c.report.Durable {
-		c.report.Notes = append(c.report.Notes, "innodb_flush_log_at_trx_commit is "+c.report.FlushLog+
-			": the copy begins at a position of before the clone's instant")
+		c.report.Notes = append(c.report.Notes, fmt.Sprintf("sync_binlog is %s and innodb_flush_log_at_trx_commit %s: the copy begins at a position of before the clone's instant",
+			c.report.SyncBinlog, c.report.FlushLog))
 	}
 }
 

@@ -50,7 +50,7 @@ func TestCheck(t *testing.T) {
 		t.Fatal(err)
 	}
 	if report.Flavor != "mariadb" || !report.Durable || report.Position.GTID == "" || !report.Process || report.Tables != 1 ||
-		report.FlushEvery < 2*time.Second || report.SyncBinlog != "1" || report.FlushLog != "1" {
+		report.FlushEvery != 0 || report.SyncBinlog != "1" || report.FlushLog != "1" {
 		t.Errorf("report %+v", report)
 	}
 
@@ -83,10 +83,18 @@ func TestCheck(t *testing.T) {
 
 	run(t, conn, "SET GLOBAL innodb_flush_log_at_trx_commit=2")
 	cfg.Skip = []string{"m"}
-	if report, err := Check(t.Context(), cfg); err != nil || report.Durable || len(report.Notes) == 0 {
+	if report, err := Check(t.Context(), cfg); err != nil || report.Durable || report.FlushEvery < 3*time.Second || len(report.Notes) == 0 {
 		t.Errorf("flush at each second: %+v, %v", report, err)
 	}
-	run(t, conn, "SET GLOBAL innodb_flush_log_at_trx_commit=1")
+	run(t, conn, "SET GLOBAL innodb_flush_log_at_trx_commit=1", "SET GLOBAL sync_binlog=0")
+	if report, err := Check(t.Context(), cfg); err != nil || report.Durable || report.FlushEvery != 0 {
+		t.Errorf("the log when the kernel likes: %+v, %v", report, err)
+	}
+	p, durable, wait, err := LoggedPosition(t.Context(), conn)
+	if err != nil || durable || wait != 0 || p != position(t, conn) {
+		t.Errorf("%s, durable %v, wait %v, %v", p.GTID, durable, wait, err)
+	}
+	run(t, conn, "SET GLOBAL sync_binlog=1")
 	checkPrivileges(t, s, cfg)
 }
 

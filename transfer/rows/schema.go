@@ -14,8 +14,8 @@ import (
 )
 
 // ReadSchema asks a server for all base tables of a database. Views are left out;
-// a table whose rows cannot be transferred says why in Unfit. The connection must
-// have begun with SessionSQL.
+// a table whose rows cannot be transferred says why in Unfit. The connection is begun
+// with SessionSQL, if it was not yet.
 func ReadSchema(ctx context.Context, conn *client.Conn, database string) (*Schema, error) {
 	s := &schemaReader{conn: conn, database: database}
 	stop := interrupt(ctx, conn)
@@ -67,7 +67,7 @@ type schemaReader struct {
 }
 
 func (s *schemaReader) read() error {
-	for _, step := range []func() error{s.version, s.tables, s.columns, s.labels, s.keys, s.foreignKeys, s.triggers} {
+	for _, step := range []func() error{func() error { return Begin(s.conn) }, s.version, s.tables, s.columns, s.labels, s.keys, s.foreignKeys, s.triggers} {
 		if err := step(); err != nil {
 			return err
 		}
