@@ -176,6 +176,11 @@ func (a *applier) transaction(w *writer, last *rows.Txn) (err error) {
 			return err
 		}
 	}
+	if w.g.leaves {
+		if err := w.dangling(); err != nil {
+			return err
+		}
+	}
 	if len(e.convs) > 0 && len(w.g.c.converted) > 0 {
 		if err := a.convertGroup(w); err != nil {
 			return err

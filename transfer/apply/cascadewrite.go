@@ -136,6 +136,81 @@ func (w *writer) unseen(t *table, where string, found *[]rows.Row) error {
 	return err
 }
 
+// dangling looks, at the end of the overlap, for rows whose parent is nowhere. A
+// foreign key took that parent away, in turn because of another, before the clone
+// was made: the log does not say so, and the clone no longer knows which it was.
+func (w *writer) dangling() error {
+	for _, parent := range w.e.tables {
+		for _, c := range parent.cascades {
+			if err := w.danglingOf(parent, c); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (w *writer) danglingOf(parent *table, c *cascade) error {
+	if err := w.sc.finish(); err != nil {
+		return err
+	}
+	d := c.child.identity
+	var own, all, refs, match []string
+	for n, i := range c.own {
+		ref := parent.src.Columns[c.parent[n]]
+		own = append(own, selected(&d.src.Columns[i]))
+		all = append(all, "c."+d.names[i]+" IS NOT NULL")
+		refs = append(refs, rows.QuoteName(ref.Name))
+		match = append(match, "p."+rows.QuoteName(ref.Name)+"=c."+d.names[i])
+	}
+	var lost [][]rows.Cell
+	_, err := w.sc.c.query(fmt.Sprintf("SELECT DISTINCT %s FROM %s c WHERE %s AND NOT EXISTS (SELECT 1 FROM %s p WHERE %s)",
+		strings.Join(own, ","), d.sql, strings.Join(all, " AND "), parent.dests[0].sql, strings.Join(match, " AND ")), func(v [][]byte) error {
+		key := make([]rows.Cell, len(v))
+		for i := range v {
+			cell, err := rows.ParseText(&d.src.Columns[c.own[i]], v[i])
+			if err != nil {
+				return err
+			}
+			key[i] = slices.Clone(cell)
+		}
+		lost = append(lost, key)
+		return nil
+	})
+	if err != nil || len(lost) == 0 {
+		return err
+	}
+	clone, err := w.ask()
+	if err != nil {
+		return err
+	}
+	for _, key := range lost {
+		there := false
+		where := appendEqual(nil, refs, columns(parent.src, c.parent), key)
+		_, err := clone.query("SELECT "+rows.SelectList(parent.src)+" FROM "+parent.src.SQL()+" WHERE "+string(where), func(v [][]byte) error {
+			row := make(rows.Row, len(v))
+			for i := range v {
+				cell, err := rows.ParseText(&parent.src.Columns[i], v[i])
+				if err != nil {
+					return err
+				}
+				row[i] = cell
+			}
+			_, swept := w.swept[parent][string(parent.keyID(nil, row))]
+			there = there || !swept && !w.e.isTouched(parent, row, new([]byte))
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		if !there {
+			return fmt.Errorf("%w: foreign key %q of %s: a row with %s refers to one of %s that went while the clone was made. Take a new clone and begin anew",
+				ErrCascade, c.name, c.child.src.Name, keyText(columns(c.child.src, c.own), key), parent.src.Name)
+		}
+	}
+	return nil
+}
+
 // child changes one row of a child; there is false if it is only on the clone yet.
 func (w *writer) child(t *table, before, after rows.Row, there bool) error {
 	d := t.identity

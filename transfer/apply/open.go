@@ -288,6 +288,9 @@ func (e *Engine) readState(ctx context.Context, target *conn) error {
 		}
 		s := &e.tables[id].copy
 		s.verified, s.compared = string(v[2]) == "1", string(v[3]) == "1"
+		if s.verified {
+			s.touched = nil
+		}
 		s.delta, err = strconv.ParseInt(string(v[4]), 10, 64)
 		return err
 	})

@@ -15,9 +15,11 @@ const mostAsked = 1000
 func (t *table) orders(ask func() (*conn, error), keys, bounds [][]rows.Cell) ([][]int, error) {
 	out := make([][]int, len(keys))
 	flat := make([]int, len(keys)*len(bounds))
+	for i := range keys {
+		out[i] = flat[i*len(bounds) : (i+1)*len(bounds)]
+	}
 	known := true
 	for i, k := range keys {
-		out[i] = flat[i*len(bounds) : (i+1)*len(bounds)]
 		for j, b := range bounds {
 			if out[i][j], known = rows.CompareKeys(t.bounds, k[:len(b)], b); !known {
 				return out, t.askOrders(ask, keys, bounds, flat)

@@ -115,7 +115,7 @@ func (t *table) locations(ask func() (*conn, error), keys [][]rows.Cell) ([]wher
 	for i := range keys {
 		places[i], chunks[i] = t.copy.locate(func(b []rows.Cell) int {
 			for j := range bounds {
-				if &bounds[j][0] == &b[0] || sameKey(bounds[j], b) {
+				if sameKey(bounds[j], b) {
 					return orders[i][j]
 				}
 			}
