@@ -54,8 +54,13 @@ func startServer(t testing.TB, dir string, args ...string) *server {
 		}
 		t.Cleanup(func() { _ = os.RemoveAll(dir) })
 	}
-	out, err := exec.Command("mariadb-install-db", "--no-defaults", "--auth-root-authentication-method=normal",
-		"--datadir="+dir+"/data", "--user=root", "--skip-test-db").CombinedOutput()
+	if err := os.MkdirAll(dir+"/tmp", 0o700); err != nil {
+		t.Fatal(err)
+	}
+	install := exec.Command("mariadb-install-db", "--no-defaults", "--auth-root-authentication-method=normal",
+		"--datadir="+dir+"/data", "--user=root", "--skip-test-db")
+	install.Env = append(os.Environ(), "TMPDIR="+dir+"/tmp")
+	out, err := install.CombinedOutput()
 	if err != nil {
 		t.Fatalf("mariadb-install-db: %v\n%s", err, out)
 	}
@@ -84,6 +89,9 @@ func (s *server) start(t testing.TB) {
 	defer func() { _ = logFile.Close() }()
 	args := append([]string{"--no-defaults", "--datadir=" + s.dir + "/data", "--socket=" + s.socket, "--port=" + strconv.Itoa(s.port),
 		"--bind-address=127.0.0.1", "--pid-file=" + s.dir + "/pid", "--user=root", "--innodb-buffer-pool-size=32M",
+		// A server that starts removes the temporary tables that it finds there,
+		// those of another server that runs as well.
+		"--tmpdir=" + s.dir + "/tmp",
 		"--innodb-log-file-size=32M", "--skip-name-resolve=0"}, s.args...)
 	s.cmd = exec.Command("mariadbd", args...)
 	s.cmd.Stdout, s.cmd.Stderr = logFile, logFile

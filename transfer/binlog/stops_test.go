@@ -58,6 +58,7 @@ func TestStops(t *testing.T) {
 				"CREATE TABLE shop.aria (id INT) ENGINE=Aria", "INSERT INTO shop.t VALUES (1,'a')")
 			schema := readSchema(t, conn, "shop")
 			from := position(t, conn)
+			run(t, conn, "SET sql_mode=''")
 			run(t, conn, c.statements...)
 			run(t, conn, "DO 1")
 			cfg := s.config()
