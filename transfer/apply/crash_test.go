@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
@@ -410,8 +411,14 @@ func differs(t *testing.T, what string, got, want []string) {
 // TestKilled kills the agent again and again while it copies and applies, and
 // compares everything at the end.
 func TestKilled(t *testing.T) {
-	db := dbtest.Start(t)
+	db := dbtest.Start(t, "--tmpdir="+t.TempDir())
 	c := db.Connect(t)
+	t.Cleanup(func() {
+		if t.Failed() {
+			said, _ := os.ReadFile(filepath.Join(filepath.Dir(db.Socket), "log"))
+			t.Logf("the server's last words: %s", said[max(0, len(said)-6000):])
+		}
+	})
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	w := newWorld(t, seed)

@@ -7,14 +7,13 @@ import (
 	"testing"
 	"time"
 
-	"imago.dev/imago/transfer/convert/dbtest"
 	"imago.dev/imago/transfer/rows"
 )
 
 const people = `CREATE TABLE people (id INT PRIMARY KEY AUTO_INCREMENT, name VARCHAR(50) NOT NULL, mail VARCHAR(50) UNIQUE, born DATE, score DOUBLE, note TEXT)`
 
 func TestIdentity(t *testing.T) {
-	server := dbtest.Start(t)
+	server := startServer(t)
 	t.Run("copy and stream", func(t *testing.T) {
 		b := newBench(t, server, people)
 		var values []string

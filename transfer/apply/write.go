@@ -73,10 +73,8 @@ func (w *writer) dest(b *batch, d *dest) error {
 			return err
 		}
 	}
-	for _, en := range change {
-		if err := w.update(b, d, en); err != nil {
-			return err
-		}
+	if err := w.updates(b, d, change); err != nil {
+		return err
 	}
 	if err := w.insert(d, add); err != nil {
 		return err
@@ -116,32 +114,86 @@ func keysOf(part []*entry) [][]rows.Cell {
 	return keys
 }
 
-func (w *writer) update(b *batch, d *dest, en *entry) error {
-	changed := false
-	for _, i := range d.cols {
-		changed = changed || !sameCell(en.before[i], en.after[i])
-	}
-	if !changed {
-		return nil // reading back finds whether it is there
-	}
-	part := []*entry{en}
-	return w.sc.add(check{want: 1, wrong: w.missing(b, d, "update", part, 1), fails: d.conflict("update")}, func(dst []byte) []byte {
-		dst = append(append(append(dst, "UPDATE "...), d.sql...), " SET "...)
-		more := false
-		for _, i := range d.cols {
-			if sameCell(en.before[i], en.after[i]) && !d.always[i] {
-				continue
+// mostTogether is how many updates one statement has at most: it looks for each
+// row's values one after the other.
+const mostTogether = 100
+
+// updates writes changes that stay in their place. Those of the same columns
+// share a statement.
+func (w *writer) updates(b *batch, d *dest, change []*entry) error {
+	alike := map[string][]*entry{}
+	var order []string
+	set := make([]byte, len(d.cols))
+	for _, en := range change {
+		changed := false
+		for n, i := range d.cols {
+			set[n] = '-'
+			if same := sameCell(en.before[i], en.after[i]); !same || d.always[i] {
+				set[n] = '+'
+				changed = changed || !same
 			}
-			if more {
-				dst = append(dst, ',')
-			}
-			more = true
-			dst = append(append(dst, d.names[i]...), '=')
-			dst = rows.AppendLiteral(dst, &d.src.Columns[i], en.after[i])
 		}
-		dst = append(dst, " WHERE "...)
-		return appendEqual(dst, d.keyNames, d.keyCols, en.key)
-	})
+		if !changed {
+			continue // reading back finds whether it is there
+		}
+		if _, ok := alike[string(set)]; !ok {
+			order = append(order, string(set))
+		}
+		alike[string(set)] = append(alike[string(set)], en)
+	}
+	for _, set := range order {
+		for part := range slices.Chunk(alike[set], mostTogether) {
+			n := int64(len(part))
+			err := w.sc.add(check{want: n, wrong: w.missing(b, d, "update", part, n), fails: d.conflict("update")}, func(dst []byte) []byte {
+				return d.appendUpdate(dst, set, part)
+			})
+			if err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// appendUpdate appends "UPDATE t SET a=CASE id WHEN 1 THEN 2 … END WHERE id IN (1,…)".
+func (d *dest) appendUpdate(dst []byte, set string, part []*entry) []byte {
+	dst = append(append(append(dst, "UPDATE "...), d.sql...), " SET "...)
+	more := false
+	for n, i := range d.cols {
+		if set[n] != '+' {
+			continue
+		}
+		if more {
+			dst = append(dst, ',')
+		}
+		more = true
+		dst = append(append(dst, d.names[i]...), '=')
+		c := &d.src.Columns[i]
+		if len(part) == 1 {
+			dst = rows.AppendLiteral(dst, c, part[0].after[i])
+			continue
+		}
+		dst = append(dst, "CASE"...)
+		if len(d.keyNames) == 1 {
+			dst = append(append(dst, ' '), d.keyNames[0]...)
+		}
+		for _, en := range part {
+			dst = append(dst, " WHEN "...)
+			if len(d.keyNames) == 1 {
+				dst = rows.AppendLiteral(dst, d.keyCols[0], en.key[0])
+			} else {
+				dst = appendEqual(dst, d.keyNames, d.keyCols, en.key)
+			}
+			dst = append(dst, " THEN "...)
+			dst = rows.AppendLiteral(dst, c, en.after[i])
+		}
+		dst = append(dst, " END"...)
+	}
+	dst = append(dst, " WHERE "...)
+	if len(part) == 1 {
+		return appendEqual(dst, d.keyNames, d.keyCols, part[0].key)
+	}
+	return appendIn(dst, d.keyNames, d.keyCols, keysOf(part))
 }
 
 func (w *writer) insert(d *dest, add []*entry) error {
@@ -202,6 +254,7 @@ func (w *writer) readBack(b *batch, d *dest) error {
 			}
 		}
 		var buf, key []byte
+		lo, hi, dense := d.dense(part)
 		err := w.sc.add(check{want: anyNumber, each: func(v [][]byte) error {
 			buf, key = buf[:0], key[:0]
 			for n, at := range d.keyAt {
@@ -212,6 +265,9 @@ func (w *writer) readBack(b *batch, d *dest) error {
 				key = appendCell(key, cell)
 			}
 			en := b.entries[string(shortened(key))]
+			if en == nil && dense {
+				return nil
+			}
 			if en == nil || en.after == nil {
 				k, _ := decodeKey(key)
 				return fmt.Errorf("%w: %s has a row with %s, which production has not", ErrDifferent, d.sql, keyText(d.keyCols, k))
@@ -235,6 +291,9 @@ func (w *writer) readBack(b *batch, d *dest) error {
 			return nil
 		}}, func(dst []byte) []byte {
 			dst = append(append(append(append(append(dst, "SELECT "...), d.list...), " FROM "...), d.sql...), " WHERE "...)
+			if dense {
+				return fmt.Appendf(dst, "%s BETWEEN %d AND %d", d.keyNames[0], lo, hi)
+			}
 			return appendIn(dst, d.keyNames, d.keyCols, keysOf(part))
 		})
 		if err != nil {
@@ -242,6 +301,26 @@ func (w *writer) readBack(b *batch, d *dest) error {
 		}
 	}
 	return nil
+}
+
+// dense tells whether keys are numbers that lie close together, as those of new
+// rows do: one range is found faster than each of them.
+func (d *dest) dense(part []*entry) (lo, hi int64, ok bool) {
+	if len(d.keyCols) != 1 || d.keyCols[0].Kind != rows.Int && d.keyCols[0].Kind != rows.Uint {
+		return 0, 0, false
+	}
+	for i, en := range part {
+		n, err := strconv.ParseInt(string(en.key[0]), 10, 64)
+		if err != nil {
+			return 0, 0, false
+		}
+		if i == 0 {
+			lo, hi = n, n
+		}
+		lo, hi = min(lo, n), max(hi, n)
+	}
+	width := hi - lo + 1
+	return lo, hi, width > 0 && width <= int64(len(part))*3/2
 }
 
 // check compares one value that was read back.

@@ -46,7 +46,7 @@ func pair(t *testing.T, silence time.Duration) (net.Conn, chan error) {
 }
 
 func TestLink(t *testing.T) {
-	db := dbtest.Start(t)
+	db := dbtest.Start(t, "--tmpdir="+t.TempDir())
 	c := db.Connect(t)
 	fresh := func(t *testing.T, n int) apply.Config {
 		db.Exec(t, c, "DROP DATABASE IF EXISTS old", "DROP DATABASE IF EXISTS new", "DROP DATABASE IF EXISTS imago",
