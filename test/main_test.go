@@ -22,18 +22,21 @@ import (
 	"imago.dev/imago/internal/lab"
 )
 
-const system = "small"
-
 // dirPattern names the tests' directories. It is short, because sockets lie
 // below it.
 const dirPattern = "/var/tmp/imt-*"
 
 func TestMain(m *testing.M) {
+	if os.Getenv(writerEnv) != "" {
+		os.Exit(writeAll())
+	}
 	sweep()
 	code := m.Run()
-	if err := shared.end(); err != nil {
-		fmt.Fprintln(os.Stderr, "end the lab:", err)
-		code = max(code, 1)
+	for _, l := range []*sharedLab{&small, &store} {
+		if err := l.end(); err != nil {
+			fmt.Fprintln(os.Stderr, "end the lab:", err)
+			code = max(code, 1)
+		}
 	}
 	os.Exit(code)
 }
@@ -53,18 +56,29 @@ func sweep() {
 	}
 }
 
-// sharedLab is the one lab that the tests use one after the other.
+// sharedLab is a lab of one sample system that tests use one after the other.
 type sharedLab struct {
-	once sync.Once
-	dir  string
-	host *host
-	err  error
+	system string
+	once   sync.Once
+	dir    string
+	host   *host
+	err    error
 }
 
-var shared sharedLab
+// The labs: of the smallest system, and of a database whose rows flow.
+var (
+	small = sharedLab{system: "small"}
+	store = sharedLab{system: "store"}
+)
 
-// theHost gives the lab's host, made at the first call.
+// theHost gives the host of the smallest system's lab.
 func theHost(t *testing.T) *host {
+	t.Helper()
+	return small.get(t)
+}
+
+// get gives the lab's host, made at the first call.
+func (s *sharedLab) get(t *testing.T) *host {
 	t.Helper()
 	if why := missing(); why != "" {
 		if os.Getenv("CI") == "true" {
@@ -72,11 +86,11 @@ func theHost(t *testing.T) *host {
 		}
 		t.Skip(why)
 	}
-	shared.once.Do(func() { shared.err = shared.begin(t) })
-	if shared.err != nil {
-		t.Fatalf("make the lab: %v", shared.err)
+	s.once.Do(func() { s.err = s.begin(t) })
+	if s.err != nil {
+		t.Fatalf("make the lab: %v", s.err)
 	}
-	return shared.host
+	return s.host
 }
 
 // missing says why no lab can be made here; "" if one can.
@@ -111,10 +125,10 @@ func (s *sharedLab) begin(t *testing.T) error {
 	if cache == "" {
 		cache = "/var/cache/imago"
 	}
-	if err := buildImages(ctx, cache, t); err != nil {
+	if err := buildImages(ctx, cache, s.system, t); err != nil {
 		return err
 	}
-	l, err := lab.Up(ctx, lab.Options{Dir: filepath.Join(dir, "lab"), CacheDir: cache, System: system, Executable: imago, Attached: true},
+	l, err := lab.Up(ctx, lab.Options{Dir: filepath.Join(dir, "lab"), CacheDir: cache, System: s.system, Executable: imago, Attached: true},
 		func(text string) { t.Log(text) })
 	if err != nil {
 		return err
@@ -141,7 +155,7 @@ func build(ctx context.Context, dir string) (string, error) {
 	return imago, nil
 }
 
-func buildImages(ctx context.Context, cache string, t *testing.T) error {
+func buildImages(ctx context.Context, cache, system string, t *testing.T) error {
 	sys, err := lab.SystemByName(system)
 	if err != nil {
 		return err

@@ -127,7 +127,7 @@ func (h *host) sshToProduction(t *testing.T) []string {
 // reach waits until each client has had n more good answers of the version.
 func (u *users) reach(t *testing.T, version string, n int) {
 	t.Helper()
-	sys, err := lab.SystemByName(system)
+	sys, err := lab.SystemByName(u.h.lab.State.System)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -174,7 +174,7 @@ func (u *users) stop(t *testing.T) {
 func (u *users) allServed(t *testing.T, versions ...string) {
 	t.Helper()
 	u.stop(t)
-	sys, err := lab.SystemByName(system)
+	sys, err := lab.SystemByName(u.h.lab.State.System)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -11,7 +11,7 @@ func TestWikiExampleLoads(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if p.Name != "wiki" || len(p.Universe.VMs) != 3 || len(p.Convert) != 6 || len(p.Verify) != 5 {
+	if p.Name != "wiki" || len(p.Universe.VMs) != 3 || len(p.Convert) != 5 || len(p.Verify) != 4 {
 		t.Errorf("%s has %d VMs, %d steps, %d comparisons", p.Name, len(p.Universe.VMs), len(p.Convert), len(p.Verify))
 	}
 	for i, c := range p.Verify {

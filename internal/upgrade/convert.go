@@ -19,11 +19,19 @@ import (
 // the switch converts again, from a fresh view.
 func (e *Engine) Convert(ctx context.Context) error {
 	return e.inUniverse(ctx, phaseConvert, func(ctx context.Context, u *netswitch.Universe, s *sessions) error {
-		if err := e.runSteps(ctx, s, plan.WhenPrepare, evidenceConvert); err != nil {
+		if !e.flows() {
+			return e.runSteps(ctx, s, plan.WhenPrepare, evidenceConvert)
+		}
+		// Steps that make empty tables must not run again over those that rows flow
+		// into by now.
+		done, err := e.get(ctx, evidenceConvert, new([]StepEvidence))
+		if err != nil {
 			return err
 		}
-		if !e.flows() {
-			return nil
+		if done {
+			e.see.step("the steps were done before; the data goes on")
+		} else if err := e.runSteps(ctx, s, plan.WhenPrepare, evidenceConvert); err != nil {
+			return err
 		}
 		return e.firstPass(ctx, u, s)
 	})

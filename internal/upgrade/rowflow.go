@@ -292,7 +292,8 @@ func (f *rowFlow) quiet(ctx context.Context) error {
 		}
 		f.e.see.step(fmt.Sprintf("waiting for %d open transactions of production: %v", len(open), open))
 		select {
-		case <-time.After(50 * time.Millisecond):
+		// InnoDB shows the same list again to who asks within a tenth of a second.
+		case <-time.After(150 * time.Millisecond):
 		case <-ctx.Done():
 			return fmt.Errorf("transactions of production stay open (%v): %w", open, context.Cause(ctx))
 		}

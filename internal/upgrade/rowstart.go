@@ -48,48 +48,50 @@ func (e *Engine) checkData(ctx context.Context, note func(string, error)) {
 func evidenceRowStart(set string) string  { return "rows-start/" + set }
 func evidenceRowBefore(set string) string { return "rows-before/" + set }
 
+// notedPosition is where production's log stood before the view.
+type notedPosition struct {
+	At      rows.Position `json:"at"`
+	Durable bool          `json:"durable"` // each commit was on production's disk
+}
+
 // notePositions writes down where production's logs stand before a view is
 // taken: a server that is not durable may have lost its last transactions in the
 // clone, but none from before. Then the view must be later by as long as such a
 // server keeps a transaction from its disk.
 func (e *Engine) notePositions(ctx context.Context) error {
-	late := false
+	var wait time.Duration
 	for _, set := range e.plan.Data {
-		at, durable, err := e.productionPosition(ctx, set)
+		noted, keeps, err := e.productionPosition(ctx, set)
 		if err != nil {
 			return fmt.Errorf("data set %s: %w", set.Name, err)
 		}
-		late = late || !durable
-		if err := e.j.Put(ctx, e.run.ID, evidenceRowBefore(set.Name), at); err != nil {
+		if !noted.Durable {
+			wait = max(wait, keeps)
+		}
+		if err := e.j.Put(ctx, e.run.ID, evidenceRowBefore(set.Name), noted); err != nil {
 			return err
 		}
 	}
-	if !late {
-		return nil
-	}
 	select {
-	case <-time.After(flushWindow):
+	case <-time.After(wait):
 		return nil
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
 }
 
-// flushWindow is longer than a server keeps a committed transaction from its
-// disk: innodb_flush_log_at_timeout is one second unless somebody changed it.
-const flushWindow = 3 * time.Second
-
-func (e *Engine) productionPosition(ctx context.Context, set plan.DataSet) (at rows.Position, durable bool, err error) {
+func (e *Engine) productionPosition(ctx context.Context, set plan.DataSet) (noted notedPosition, keeps time.Duration, err error) {
 	login, err := e.sourceLogin(set)
 	if err != nil {
-		return at, false, err
+		return noted, 0, err
 	}
 	conn, err := connectSource(ctx, login, hostDial)
 	if err != nil {
-		return at, false, err
+		return noted, 0, err
 	}
 	defer conn.Close()
-	return binlog.RecoveredPosition(ctx, conn)
+	noted.At, noted.Durable, keeps, err = binlog.LoggedPosition(ctx, conn)
+	return noted, keeps, err
 }
 
 // connectSource logs in to production's server, or with a universe's dialer to
@@ -132,10 +134,14 @@ func (e *Engine) rowStart(ctx context.Context, u *netswitch.Universe, set plan.D
 		return st, err
 	}
 	st.OverlapUntil = st.Start
-	if !st.Durable {
-		if err := e.j.Get(ctx, e.run.ID, evidenceRowBefore(set.Name), &st.Start); err != nil {
-			return st, err
-		}
+	var noted notedPosition
+	if err := e.j.Get(ctx, e.run.ID, evidenceRowBefore(set.Name), &noted); err != nil {
+		return st, err
+	}
+	// Production may run with other settings than its clone, which has those of the
+	// files.
+	if st.Durable = st.Durable && noted.Durable; !st.Durable {
+		st.Start = noted.At
 		if st.OverlapUntil, err = source.Position(ctx); err != nil {
 			return st, err
 		}
