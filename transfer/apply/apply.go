@@ -53,20 +53,21 @@ func (e *Engine) apply(ctx context.Context, in <-chan *rows.Txn) error {
 	if a.target, err = dial(ctx, e.cfg.Target, writing(e.cfg.To)...); err != nil {
 		return err
 	}
-	a.script = newScript(a.target, e.packet)
+	a.script = newScript(a.target, e.packet, e.mostPacket)
+	now := make(chan struct{})
+	close(now)
 	for {
 		due, err := a.drain()
 		if err != nil {
 			return err
 		}
-		var more <-chan struct{}
-		if due {
-			more = closedChannel
-		}
 		e.sched.mu.Lock()
 		changed := e.sched.changed
 		e.sched.mu.Unlock()
-		if !due && !e.draining() {
+		switch {
+		case due:
+			changed = now
+		case !e.draining():
 			changed = nil
 		}
 		select {
@@ -80,14 +81,11 @@ func (e *Engine) apply(ctx context.Context, in <-chan *rows.Txn) error {
 		case r := <-e.requests:
 			r.done <- r.do(a)
 		case <-changed:
-		case <-more:
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
 	}
 }
-
-var closedChannel = func() chan struct{} { c := make(chan struct{}); close(c); return c }()
 
 func (a *applier) close() {
 	if a.target != nil {

@@ -13,16 +13,20 @@ import (
 // sum tells rows apart without keeping them.
 type sum [2]uint64
 
-var seeds = [2]maphash.Seed{maphash.MakeSeed(), maphash.MakeSeed()}
+// seeds make sums comparable; both sides have the same.
+type seeds [2]maphash.Seed
 
-func sumOf(b []byte) sum { return sum{maphash.Bytes(seeds[0], b), maphash.Bytes(seeds[1], b)} }
+func newSeeds() seeds { return seeds{maphash.MakeSeed(), maphash.MakeSeed()} }
+
+func (s *seeds) sum(b []byte) sum { return sum{maphash.Bytes(s[0], b), maphash.Bytes(s[1], b)} }
 
 // side is the rows of a chunk as one server has them: keys and sums, in the order
 // in which they were read.
 type side struct {
-	keys []byte
-	recs []rec
-	buf  []byte
+	seeds seeds
+	keys  []byte
+	recs  []rec
+	buf   []byte
 }
 
 type rec struct {
@@ -53,7 +57,7 @@ func (s *side) add(d *dest, parse []*rows.Column, v [][]byte) error {
 		}
 		s.keys = appendCell(s.keys, cell)
 	}
-	r.upto, r.sum = len(s.keys), sumOf(s.buf)
+	r.upto, r.sum = len(s.keys), s.seeds.sum(s.buf)
 	s.recs = append(s.recs, r)
 	return nil
 }

@@ -499,7 +499,7 @@ func (e *Engine) firstPass(ctx context.Context, target *conn, c *conversion) err
 }
 
 func (e *Engine) passRange(ctx context.Context, target *conn, c *conversion) (upto []rows.Cell, objects int, res convert.Result, err error) {
-	sc := newScript(target, e.packet)
+	sc := newScript(target, e.packet, e.mostPacket)
 	defer func() {
 		if err != nil {
 			_, _ = target.exec("ROLLBACK")
@@ -564,7 +564,7 @@ func (e *Engine) comparePass(ctx context.Context, target *conn, c *conversion) e
 	if objects > 0 {
 		set = fmt.Sprintf("compared_to=%s, compared=compared+%d", blob(encodeBound(upto)), compared)
 	}
-	sc := newScript(target, e.packet)
+	sc := newScript(target, e.packet, e.mostPacket)
 	err = e.fence(sc)
 	if err == nil {
 		err = sc.sql(check{want: 1, wrong: stateWrong}, fmt.Sprintf("UPDATE imago.conversions SET %s WHERE id=%d AND conv=%d", set, e.id, c.n))

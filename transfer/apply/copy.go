@@ -9,6 +9,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/go-mysql-org/go-mysql/mysql"
+
 	"imago.dev/imago/transfer/rows"
 )
 
@@ -28,7 +30,8 @@ type worker struct {
 
 // work does what there is to do until everything is verified.
 func (e *Engine) work(ctx context.Context) error {
-	w := &worker{e: e}
+	same := newSeeds()
+	w := &worker{e: e, a: side{seeds: same}, b: side{seeds: same}}
 	defer w.close()
 	for {
 		if e.idle() {
@@ -83,7 +86,7 @@ func (w *worker) connect(ctx context.Context) (err error) {
 		if w.target, err = dial(ctx, w.e.cfg.Target, writing(w.e.cfg.To)...); err != nil {
 			return err
 		}
-		w.script = newScript(w.target, w.e.packet)
+		w.script = newScript(w.target, w.e.packet, w.e.mostPacket)
 	}
 	return nil
 }
@@ -322,8 +325,17 @@ func (w *worker) copy(t *table, c *chunk) (copied, bytes uint64, err error) {
 		}
 		full := false
 		for i, d := range t.dests {
+			began := len(w.insert[i])
 			w.insert[i] = d.appendRow(w.insert[i], row, inserted > 0)
 			full = full || len(w.insert[i]) >= e.packet
+			if i == 0 && inserted > 0 && len(w.insert[0]) >= 2*e.packet {
+				// So large a row goes alone; what was before it goes first.
+				w.insert[0] = w.insert[0][:began]
+				if err := flush(); err != nil {
+					return err
+				}
+				w.insert[0] = d.appendRow(w.insert[0], row, false)
+			}
 		}
 		inserted++
 		copied++
@@ -416,10 +428,13 @@ func (d *dest) wrong(what string, want int64) func(uint64) error {
 
 func (d *dest) conflict(what string) func(error) error {
 	return func(err error) error {
-		if code(err) == 0 || passing(err) {
+		switch code(err) {
+		case 0, mysql.ER_LOCK_DEADLOCK, mysql.ER_LOCK_WAIT_TIMEOUT:
 			return err
+		case mysql.ER_DUP_ENTRY, mysql.ER_DUP_KEY, mysql.ER_DUP_ENTRY_WITH_KEY_NAME:
+			return fmt.Errorf("%w: %s %s: %w", ErrConflict, what, d.sql, err)
 		}
-		return fmt.Errorf("%w: %s %s: %w", ErrConflict, what, d.sql, err)
+		return fmt.Errorf("%s %s: %w", what, d.sql, err)
 	}
 }
 

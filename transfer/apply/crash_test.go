@@ -448,7 +448,7 @@ func TestKilled(t *testing.T) {
 	const (
 		ahead = 60 // the clone has this many transactions behind the start
 		until = 100
-		total = 12000
+		total = 7000
 	)
 	w.calm = true
 	for range ahead {
@@ -493,7 +493,7 @@ func TestKilled(t *testing.T) {
 		if err := a.link.SetRate(2500, -1); err != nil {
 			t.Fatal(err)
 		}
-		life := 20*time.Millisecond + time.Duration(w.r.IntN(400))*time.Millisecond
+		life := 20*time.Millisecond + time.Duration(w.r.IntN(300))*time.Millisecond
 		sender, stop := context.WithCancel(ctx)
 		sent := make(chan error, 1)
 		go func() {
@@ -515,7 +515,7 @@ func TestKilled(t *testing.T) {
 			}
 			sent <- nil
 		}()
-		last := kills >= 25 && there() >= total
+		last := kills >= 22 && there() >= total
 		if !last {
 			time.Sleep(life)
 			select {

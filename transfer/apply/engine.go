@@ -19,6 +19,8 @@ type Engine struct {
 	log    *slog.Logger
 	shadow string // the database of exact copies
 	packet int    // bytes of statements that are sent at once
+	// mostPacket is the server's max_allowed_packet.
+	mostPacket int
 
 	source, target *rows.Schema
 	tables         []*table

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
 	"strings"
 	"sync"
 	"testing"
@@ -171,14 +170,4 @@ func (b *bench) same(query string) {
 	if a, z := strings.Join(old, "\n"), strings.Join(now, "\n"); a != z {
 		b.t.Errorf("%s: the databases differ:\n%.2000s\n---\n%.2000s", query, a, z)
 	}
-}
-
-func randomText(r *rand.Rand, n int) string {
-	const letters = "abcdefghijklmnopqrstuvwxyz ABCDEFG'\\\"äöü€😀"
-	runes := []rune(letters)
-	out := make([]rune, n)
-	for i := range out {
-		out[i] = runes[r.IntN(len(runes))]
-	}
-	return string(out)
 }

@@ -56,6 +56,21 @@ func TestIdentity(t *testing.T) {
 		}
 		r.close()
 	})
+	t.Run("large rows", func(t *testing.T) {
+		b := newBench(t, server, "CREATE TABLE big (id INT PRIMARY KEY, v LONGBLOB)")
+		b.exec("USE {old}", "INSERT INTO big SELECT seq, IF(seq%7=0, REPEAT(CHAR(0,seq,39),2400000), 'small') FROM seq_1_to_30")
+		large := func(n int) string { return strings.Repeat("x'", n) }
+		r := b.open()
+		r.send(b.txn(b.ins("big", row("100", large(4000000))), b.ins("big", row("101", "small")), b.ins("big", row("102", large(5000000))), b.ins("big", row("103", large(600000)))))
+		r.send(b.txn(b.upd("big", row("102", large(5000000)), row("102", large(4500000))), b.upd("big", row("101", "small"), row("101", large(4500000)))))
+		r.settle(2)
+		b.exec("INSERT INTO {old}.big VALUES (100,REPEAT('x\\'',4000000)),(101,REPEAT('x\\'',4500000)),(102,REPEAT('x\\'',4500000)),(103,REPEAT('x\\'',600000))")
+		b.same("SELECT id, MD5(v), LENGTH(v) FROM {db}.big ORDER BY id")
+		r.send(b.txn(b.ins("big", row("200", large(9000000)))))
+		if err := r.wait(); err == nil || !strings.Contains(err.Error(), "max_allowed_packet") {
+			t.Errorf("a row that does not fit: %v", err)
+		}
+	})
 	for _, c := range []struct {
 		name   string
 		change func(b *bench) rows.Change

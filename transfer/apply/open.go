@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"imago.dev/imago/transfer/binlog"
 	"imago.dev/imago/transfer/convert"
 	"imago.dev/imago/transfer/rows"
 )
@@ -118,7 +119,7 @@ func (e *Engine) readLimits(target *conn) error {
 			return errProtocol
 		}
 		// Some statements at once keep the server busy while the next are written.
-		e.packet = max(16<<10, min(n/4, 1<<20))
+		e.packet, e.mostPacket = max(16<<10, min(n/4, 1<<20)), n
 		return nil
 	})
 	return err
@@ -157,6 +158,10 @@ func (e *Engine) writeSet(target *conn) error {
 	if err != nil {
 		return err
 	}
+	overlaps, err := e.overlaps()
+	if err != nil {
+		return err
+	}
 	statements := []string{
 		"BEGIN",
 		fmt.Sprintf("INSERT INTO imago.sets (name, run, description, source_schema, phase, begun, overlap_until) VALUES (%s,%s,%s,%s,'%s',%s,%s)",
@@ -165,7 +170,7 @@ func (e *Engine) writeSet(target *conn) error {
 		"SET @id=LAST_INSERT_ID()",
 		"INSERT INTO imago.fences (id, epoch) VALUES (@id, 0)",
 		fmt.Sprintf("INSERT INTO imago.positions (id, gtid, log_file, log_at, committed, overlap, transactions, changes, verified) VALUES (@id,%s,%s,%d,0,%d,0,0,0)",
-			blob([]byte(e.cfg.Start.GTID)), blob([]byte(e.cfg.Start.File)), e.cfg.Start.At, bit(e.overlaps())),
+			blob([]byte(e.cfg.Start.GTID)), blob([]byte(e.cfg.Start.File)), e.cfg.Start.At, bit(overlaps)),
 	}
 	for _, t := range e.tables {
 		statements = append(statements, fmt.Sprintf("INSERT INTO imago.tables (id, tbl, name, verified, compared, delta) VALUES (@id,%d,%s,0,0,0)",
@@ -196,9 +201,16 @@ func bit(b bool) int {
 }
 
 // overlaps tells whether the clone may be ahead of where the stream begins.
-func (e *Engine) overlaps() bool {
-	u := e.cfg.OverlapUntil.GTID
-	return u != "" && u != e.cfg.Start.GTID
+func (e *Engine) overlaps() (bool, error) {
+	u := e.cfg.OverlapUntil
+	if u.GTID == "" || u.GTID == e.cfg.Start.GTID {
+		return false, nil
+	}
+	reached, err := binlog.Reached(e.cfg.Start, u)
+	if err != nil {
+		return false, fmt.Errorf("compare where the stream begins with where the clone may be: %w", err)
+	}
+	return !reached, nil
 }
 
 // makeShadows makes the exact copies that conversions read.

@@ -1,6 +1,9 @@
 package apply
 
-import "fmt"
+import (
+	"bytes"
+	"fmt"
+)
 
 // script sends statements to a server in packets of many, and writes the next
 // packet while the server works on the last. Each statement's outcome is checked;
@@ -8,6 +11,7 @@ import "fmt"
 type script struct {
 	c      *conn
 	limit  int
+	most   int    // what the server takes
 	p      []byte // the packet in the making
 	spare  []byte
 	checks []check // of p
@@ -27,16 +31,26 @@ type check struct {
 
 const anyNumber = -1
 
-func newScript(c *conn, limit int) *script {
-	return &script{c: c, limit: limit, p: packet(nil), spare: packet(nil)}
+func newScript(c *conn, limit, most int) *script {
+	return &script{c: c, limit: limit, most: most, p: packet(nil), spare: packet(nil)}
 }
 
 // add appends a statement, written by build.
 func (s *script) add(ch check, build func(dst []byte) []byte) error {
-	if len(s.p) > header {
+	began := len(s.p)
+	if began > header {
 		s.p = append(s.p, ';')
 	}
 	s.p = build(s.p)
+	if began > header && len(s.p) >= 2*s.limit {
+		// A statement so large goes alone, after those before it.
+		long := bytes.Clone(s.p[began+1:])
+		s.p = s.p[:began]
+		if err := s.flush(); err != nil {
+			return err
+		}
+		s.p = append(s.p, long...)
+	}
 	s.checks = append(s.checks, ch)
 	if len(s.p) >= s.limit {
 		return s.flush()
@@ -55,6 +69,9 @@ func (s *script) flush() error {
 	}
 	if len(s.checks) == 0 {
 		return nil
+	}
+	if n := len(s.p) - header; n >= s.most {
+		return fmt.Errorf("a row is too large for the new database server: a statement has %d bytes, max_allowed_packet is %d: raise it, then go on", n, s.most)
 	}
 	if err := s.c.send(s.p); err != nil {
 		return err

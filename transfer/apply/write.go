@@ -142,8 +142,19 @@ func (w *writer) updates(b *batch, d *dest, change []*entry) error {
 		alike[string(set)] = append(alike[string(set)], en)
 	}
 	for _, set := range order {
-		for part := range slices.Chunk(alike[set], mostTogether) {
-			n := int64(len(part))
+		for rest := alike[set]; len(rest) > 0; {
+			bytes := sizeOf(rest[0].after)
+			k := 1
+			for k < min(len(rest), mostTogether) && bytes < w.sc.limit/2 {
+				bytes += sizeOf(rest[k].after)
+				k++
+			}
+			if bytes >= w.sc.limit/2 && k > 1 {
+				k-- // the one that is too much goes with the next
+			}
+			part := rest[:k]
+			rest = rest[k:]
+			n := int64(k)
 			err := w.sc.add(check{want: n, wrong: w.missing(b, d, "update", part, n), fails: d.conflict("update")}, func(dst []byte) []byte {
 				return d.appendUpdate(dst, set, part)
 			})
@@ -203,7 +214,7 @@ func (w *writer) insert(d *dest, add []*entry) error {
 		err := w.sc.add(check{want: anyNumber, fails: d.conflict("insert into")}, func(dst []byte) []byte {
 			began = len(dst)
 			dst = append(dst, d.insert...)
-			for n < len(add) && (n == 0 || len(dst)-began < w.sc.limit/2) {
+			for n < len(add) && (n == 0 || len(dst)-began+sizeOf(add[n].after) < w.sc.limit/2) {
 				dst = d.appendRow(dst, add[n].after, n > 0)
 				n++
 			}
