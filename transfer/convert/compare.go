@@ -111,7 +111,7 @@ func (p *Prepared) suspects(s *session, after, upto []rows.Cell) ([][]rows.Cell,
 	if err != nil {
 		return nil, err
 	}
-	strangers, err := p.unnamed(s, "SELECT DISTINCT "+p.key.read(place{"n", p.conv.Key})+" FROM "+p.aside.name+" n", "n")
+	strangers, err := p.unnamed(s, "SELECT DISTINCT "+p.key.read(p.asidePlace())+" FROM "+p.aside.name+" n", "n")
 	return distinct(append(keys, strangers...)), err
 }
 
@@ -142,8 +142,10 @@ func (p *Prepared) sameObject(f *fromTable, old, other string, names []string) s
 			expr = "CONVERT(" + expr + " USING utf8mb4)"
 		case classOf(c) == texts:
 			expr = "CONVERT(" + expr + " USING " + c.Charset + ") COLLATE " + c.Collation
+		case f.Plus != 0 && i == len(names)-1:
+			expr = fmt.Sprintf("CAST(%s AS DECIMAL(30))-(%d)", expr, f.Plus)
 		}
-		terms[i] = p.key.expr(place{old, f.Key}, i) + " <=> " + expr
+		terms[i] = p.key.expr(place{alias: old, names: f.Key}, i) + " <=> " + expr
 	}
 	return strings.Join(terms, " AND ")
 }
@@ -166,7 +168,7 @@ func (p *Prepared) named(s *session, keys [][]rows.Cell) error {
 		if err != nil {
 			return err
 		}
-		strangers, err := p.unnamed(s, "SELECT DISTINCT "+p.key.read(place{"n", p.conv.Key})+" FROM "+p.aside.name+" n", "n")
+		strangers, err := p.unnamed(s, "SELECT DISTINCT "+p.key.read(p.asidePlace())+" FROM "+p.aside.name+" n", "n")
 		if err != nil {
 			return err
 		}
@@ -246,7 +248,7 @@ func (p *Prepared) extra(s *session, condition string) ([][]rows.Cell, error) {
 
 // missing are the objects that have rows aside which are not in the target.
 func (p *Prepared) missing(s *session) ([][]rows.Cell, error) {
-	n := p.key.read(place{"n", p.conv.Key})
+	n := p.key.read(p.asidePlace())
 	if p.conv.Add {
 		return p.keysOf(s, fmt.Sprintf("SELECT DISTINCT %s FROM %s n WHERE NOT EXISTS (SELECT 1 FROM %s t WHERE %s)", n, p.aside.name, p.targetName(), p.sameKey()))
 	}

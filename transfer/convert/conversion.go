@@ -32,6 +32,9 @@ type From struct {
 	// Key are the table's columns that hold the object's key, in the order of
 	// Conversion.Key. With Via they are what Via is asked with.
 	Key []string `json:"key"`
+	// Plus is added to the last column of Key: the rows of two tables that are
+	// numbered alike become those of one.
+	Plus int64 `json:"plus,omitempty"`
 	// Via is for a table that does not hold the object's key: a SELECT of the keys
 	// of the objects that depend on one value of Key, whose columns are its named
 	// parameters: SELECT id FROM {old}.orders WHERE customer = :id.

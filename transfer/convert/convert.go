@@ -166,7 +166,7 @@ func (p *Prepared) insert(s *session, keys [][]rows.Cell, do func(*session, stri
 		if len(some) > selectBatch {
 			return nil, data // longer than a condition may be, as if it had been refused
 		}
-		_, err := do(s, p.key.in(place{"n", p.conv.Key}, some))
+		_, err := do(s, p.key.in(p.asidePlace(), some))
 		return nil, err
 	})
 	if err == nil && len(bad) == 0 {

@@ -27,6 +27,7 @@ func (p *Prepared) Dirty(ch *rows.Change) [][]rows.Cell {
 			for j, v := range f.cells(row) {
 				key[j] = p.key.parts[j].transcode(&f.table.Columns[f.columns[j]], v)
 			}
+			key[len(key)-1] = add(key[len(key)-1], f.Plus)
 			keys = append(keys, key)
 		}
 	}
@@ -105,7 +106,7 @@ func (f *fromTable) viaValues(changes []*rows.Change) [][]rows.Cell {
 
 func (p *Prepared) viaQuery(f *fromTable, v []rows.Cell) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "SELECT %s FROM (\n", p.key.read(place{"v", f.viaCols}))
+	fmt.Fprintf(&b, "SELECT %s FROM (\n", p.key.read(place{alias: "v", names: f.viaCols}))
 	f.via.bind(&b, func(param string) string {
 		j := f.param(param)
 		return string(rows.AppendLiteral(nil, &f.table.Columns[f.columns[j]], v[j]))

@@ -139,7 +139,7 @@ func (f *filling) spellings(keys [][]rows.Cell, seen map[string]bool) ([][]rows.
 		}
 		return err
 	}
-	if err := f.s.query("SELECT DISTINCT "+p.key.read(place{"n", p.conv.Key})+" FROM "+p.aside.name+" n", add); err != nil {
+	if err := f.s.query("SELECT DISTINCT "+p.key.read(p.asidePlace())+" FROM "+p.aside.name+" n", add); err != nil {
 		return nil, err
 	}
 	t := p.targetPlace()

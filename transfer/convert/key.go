@@ -2,6 +2,7 @@ package convert
 
 import (
 	"fmt"
+	"math/big"
 	"strings"
 
 	"imago.dev/imago/transfer/rows"
@@ -36,6 +37,8 @@ type keyPart struct {
 type place struct {
 	alias string
 	names []string
+	// plus is what the last column lacks to be the key.
+	plus int64
 }
 
 func (k *objectKey) expr(pl place, i int) string {
@@ -49,6 +52,23 @@ func (k *objectKey) expr(pl place, i int) string {
 	return name
 }
 
+// against is the literal that a column in a place is compared with.
+func (k *objectKey) against(pl place, i int, v rows.Cell) string {
+	if pl.plus == 0 || i < len(k.parts)-1 {
+		return k.literal(i, v)
+	}
+	return string(add(v, -pl.plus))
+}
+
+// add adds to a whole number; what is none stays as it is.
+func add(v rows.Cell, plus int64) rows.Cell {
+	n, ok := new(big.Int).SetString(string(v), 10)
+	if v == nil || plus == 0 || !ok {
+		return v
+	}
+	return rows.Cell(n.Add(n, big.NewInt(plus)).String())
+}
+
 func (k *objectKey) literal(i int, v rows.Cell) string {
 	return string(rows.AppendLiteral(nil, &k.parts[i].col, v))
 }
@@ -59,6 +79,9 @@ func (k *objectKey) read(pl place) string {
 	exprs := make([]string, len(k.parts))
 	for i, part := range k.parts {
 		exprs[i] = k.expr(pl, i)
+		if pl.plus != 0 && i == len(k.parts)-1 {
+			exprs[i] = fmt.Sprintf("CAST(%s AS DECIMAL(30))+(%d)", exprs[i], pl.plus)
+		}
 		switch part.col.Kind {
 		case rows.Text:
 			// As bytes, so that DISTINCT does not take two spellings for one.
@@ -103,7 +126,7 @@ func (k *objectKey) equal(pl place, i int, v rows.Cell) string {
 	if v == nil {
 		return isNull(k.expr(pl, i))
 	}
-	return k.expr(pl, i) + "=" + k.literal(i, v)
+	return k.expr(pl, i) + "=" + k.against(pl, i, v)
 }
 
 // in is the condition for some objects.
@@ -114,7 +137,7 @@ func (k *objectKey) in(pl place, keys [][]rows.Cell) string {
 	var terms, list []string
 	for _, key := range keys {
 		if len(k.parts) == 1 && key[0] != nil {
-			list = append(list, k.literal(0, key[0]))
+			list = append(list, k.against(pl, 0, key[0]))
 			continue
 		}
 		terms = append(terms, k.is(pl, key))
@@ -142,7 +165,7 @@ func (k *objectKey) behind(pl place, after []rows.Cell) string {
 	var terms []string
 	prefix := ""
 	for i, v := range after {
-		greater := k.expr(pl, i) + ">" + k.literal(i, v)
+		greater := k.expr(pl, i) + ">" + k.against(pl, i, v)
 		if v == nil {
 			greater = "NOT " + isNull(k.expr(pl, i))
 		}
@@ -152,7 +175,7 @@ func (k *objectKey) behind(pl place, after []rows.Cell) string {
 	cond := "(" + strings.Join(terms, " OR ") + ")"
 	if len(after) > 1 && after[0] != nil {
 		// Says nothing new but to the optimizer, which sees a range here.
-		cond = "(" + k.expr(pl, 0) + ">=" + k.literal(0, after[0]) + " AND " + cond + ")"
+		cond = "(" + k.expr(pl, 0) + ">=" + k.against(pl, 0, after[0]) + " AND " + cond + ")"
 	}
 	return cond
 }
@@ -182,9 +205,9 @@ func (k *objectKey) less(pl place, i int, op string, v rows.Cell) string {
 	case v == nil:
 		return "FALSE"
 	case k.parts[i].nullable:
-		return "(" + k.expr(pl, i) + op + k.literal(i, v) + " OR " + isNull(k.expr(pl, i)) + ")"
+		return "(" + k.expr(pl, i) + op + k.against(pl, i, v) + " OR " + isNull(k.expr(pl, i)) + ")"
 	}
-	return k.expr(pl, i) + op + k.literal(i, v)
+	return k.expr(pl, i) + op + k.against(pl, i, v)
 }
 
 // anyNull is the condition for rows that have no whole key.

@@ -161,9 +161,25 @@ func (p *Prepared) findFrom(source *rows.Schema) []error {
 				ft.columns = append(ft.columns, t.Column(name))
 			}
 		}
+		faults = append(faults, ft.plusFault(i)...)
 		p.from = append(p.from, ft)
 	}
 	return faults
+}
+
+// plusFault is about a Plus that cannot be added.
+func (f *fromTable) plusFault(i int) []error {
+	if f.Plus == 0 || len(f.columns) == 0 {
+		return nil
+	}
+	c := &f.table.Columns[f.columns[len(f.columns)-1]]
+	switch {
+	case f.Via != "":
+		return []error{fmt.Errorf("from[%d]: plus and via: let via add", i)}
+	case c.Kind != rows.Int && c.Kind != rows.Uint:
+		return []error{fmt.Errorf("from[%d]: plus needs a whole number, and column %q is %s", i, c.Name, c.Type)}
+	}
+	return nil
 }
 
 func (p *Prepared) findKey() []error {
@@ -184,6 +200,9 @@ func (p *Prepared) findKey() []error {
 		p.key.orderly = p.key.orderly && orderly
 		p.key.driven = p.key.driven && !part.mixed
 		p.key.spelled = p.key.spelled || !orderly || classOf(columns[0]) == texts
+	}
+	if !p.key.driven && slices.ContainsFunc(p.from, func(f fromTable) bool { return f.Plus != 0 }) {
+		faults = append(faults, errors.New("plus needs tables that sort the key alike"))
 	}
 	return faults
 }
@@ -441,8 +460,9 @@ func (p *Prepared) perObject() bool {
 	return slices.ContainsFunc(p.stmt.paramNames(), func(n string) bool { return p.keyIndex(n) >= 0 })
 }
 
-func (p *Prepared) selectPlace() place { return place{"c", p.conv.Key} }
-func (p *Prepared) targetPlace() place { return place{"t", p.conv.Key} }
+func (p *Prepared) selectPlace() place { return place{alias: "c", names: p.conv.Key} }
+func (p *Prepared) asidePlace() place  { return place{alias: "n", names: p.conv.Key} }
+func (p *Prepared) targetPlace() place { return place{alias: "t", names: p.conv.Key} }
 func (p *Prepared) targetName() string {
 	return rows.Name{Database: p.db.New, Table: p.target.Name.Table}.SQL()
 }

@@ -3,6 +3,7 @@ package convert
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	"github.com/go-mysql-org/go-mysql/client"
 
@@ -39,7 +40,7 @@ func (p *Prepared) Next(ctx context.Context, conn *client.Conn, after []rows.Cel
 	return nil, 0, nil
 }
 
-func (f *fromTable) place() place { return place{"f", f.Key} }
+func (f *fromTable) place() place { return place{alias: "f", names: f.Key, plus: f.Plus} }
 
 func (f *fromTable) keyColumns() []*rows.Column {
 	columns := make([]*rows.Column, len(f.columns))
@@ -141,12 +142,21 @@ func (p *Prepared) convertSet(s *session, after, upto []rows.Cell) (Result, erro
 	return res, nil
 }
 
-// count is the number of objects that the first table names in a range.
+// count is the number of objects that the old tables name in a range.
 func (p *Prepared) count(s *session, after, upto []rows.Cell) (int, error) {
-	f := &p.from[0]
-	pl := f.place()
-	return s.number(fmt.Sprintf("SELECT COUNT(*) FROM (SELECT DISTINCT %s FROM %s f WHERE %s) f",
-		list("f.", f.keyColumns()), f.name(p.db), p.key.between(pl, after, upto)))
+	var parts []string
+	for i := range p.from {
+		f := &p.from[i]
+		if f.Via != "" || i > 0 && !p.key.driven {
+			continue
+		}
+		columns := list("f.", f.keyColumns())
+		if f.Plus != 0 {
+			columns = p.key.read(f.place())
+		}
+		parts = append(parts, fmt.Sprintf("SELECT DISTINCT %s FROM %s f WHERE %s", columns, f.name(p.db), p.key.between(f.place(), after, upto)))
+	}
+	return s.number("SELECT COUNT(*) FROM (" + strings.Join(parts, " UNION ") + ") f")
 }
 
 // wholeKeys refuses a SELECT with rows that belong to no object.

@@ -35,6 +35,7 @@ func TestOnServer(t *testing.T) {
 		"hostile names":              testHostileNames,
 		"named parameters":           testParameters,
 		"tables joined via another":  testVia,
+		"two tables numbered alike":  testPlus,
 		"a select beyond its tables": testStrangers,
 		"comparison":                 testComparison,
 		"plans that do not fit":      testFaults,
@@ -105,7 +106,7 @@ func testPasses(t *testing.T, s *dbtest.Server) {
 		t.Errorf("%+v", res)
 	}
 	w.wantSame(articlesWant, articlesHave)
-	if n, different := w.compare(p, 9); n != 100 || len(different) > 0 {
+	if n, different := w.compare(p, 9); n != 101 || len(different) > 0 {
 		t.Errorf("%d compared, %v differ", n, different)
 	}
 }
@@ -618,6 +619,32 @@ func testVia(t *testing.T, s *dbtest.Server) {
 	}
 	w.convert(p, keys...)
 	w.wantRows("SELECT * FROM {new}.order_view ORDER BY 1", "10|Ada", "11|Ada", "20|bob")
+}
+
+// testPlus: the rows of two tables become those of one, whose numbers are moved.
+func testPlus(t *testing.T, s *dbtest.Server) {
+	w := newWorld(t, s,
+		"CREATE TABLE {old}.a (id INT UNSIGNED PRIMARY KEY, v INT)", "CREATE TABLE {old}.b (id INT UNSIGNED PRIMARY KEY, v INT)", "CREATE TABLE {new}.c (id BIGINT PRIMARY KEY, v INT)",
+		"INSERT INTO {old}.a SELECT seq, seq FROM seq_1_to_20", "INSERT INTO {old}.b SELECT seq, -seq FROM seq_1_to_30")
+	for _, plus := range []int64{1000, -1000} {
+		w.exec("DELETE FROM {new}.c")
+		p := w.prepare(Conversion{Into: "c", Key: []string{"id"}, From: []From{{Table: "a", Key: []string{"id"}}, {Table: "b", Key: []string{"id"}, Plus: plus}},
+			Select: fmt.Sprintf("SELECT CAST(id AS SIGNED) AS id, v FROM {old}.a UNION ALL SELECT CAST(id AS SIGNED) + (%d), v FROM {old}.b", plus)})
+		if r := w.all(p, 7); len(r) > 0 {
+			t.Fatal(rejections(r))
+		}
+		w.wantSame(fmt.Sprintf("SELECT CAST(id AS SIGNED), v FROM {old}.a UNION ALL SELECT CAST(id AS SIGNED) + (%d), v FROM {old}.b ORDER BY 1", plus), "SELECT id, v FROM {new}.c ORDER BY 1")
+		b := rows.Name{Database: w.old, Table: "b"}
+		dirty := p.Dirty(&rows.Change{Table: b, Op: rows.Update, Before: rows.Row(key("7", "-7")), After: rows.Row(key("8", "-7"))})
+		if got := fmt.Sprint(shown(dirty)); got != fmt.Sprintf("[%d %d]", 7+plus, 8+plus) && got != fmt.Sprintf("[%d %d]", 8+plus, 7+plus) {
+			t.Error(got)
+		}
+		w.exec("UPDATE {old}.b SET v=5 WHERE id IN (7,8)")
+		w.convert(p, dirty...)
+		if n, different := w.compare(p, 7); n != 50 || len(different) > 0 {
+			t.Error(n, different)
+		}
+	}
 }
 
 // testStrangers: keys that no table of from has would never be made anew.
