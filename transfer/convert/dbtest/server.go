@@ -41,13 +41,19 @@ func Start(t testing.TB, options ...string) *Server {
 	server := program(t, "mariadbd", "/usr/sbin/mariadbd")
 	install := program(t, "mariadb-install-db", "/usr/bin/mariadb-install-db")
 	s := &Server{Socket: filepath.Join(dir, "s"), client: program(t, "mariadb", "/usr/bin/mariadb")}
-	data := filepath.Join(dir, "data")
+	data, tmp := filepath.Join(dir, "data"), filepath.Join(dir, "tmp")
+	if err := os.Mkdir(tmp, 0o700); err != nil {
+		t.Fatal(err)
+	}
 	out, err := exec.Command(install, "--no-defaults", "--auth-root-authentication-method=normal", "--skip-test-db", "--user=root", "--datadir="+data).CombinedOutput()
 	if err != nil {
 		t.Fatalf("mariadb-install-db: %v\n%s", err, out)
 	}
 	args := append([]string{
-		"--no-defaults", "--user=root", "--datadir=" + data, "--socket=" + s.Socket, "--skip-networking", "--pid-file=" + filepath.Join(dir, "pid"),
+		"--no-defaults",
+		// A server that starts clears the directory of all servers that share it.
+		"--tmpdir=" + tmp,
+		"--user=root", "--datadir=" + data, "--socket=" + s.Socket, "--skip-networking", "--pid-file=" + filepath.Join(dir, "pid"),
 		"--innodb-flush-log-at-trx-commit=0", "--sync-binlog=0", "--innodb-buffer-pool-size=64M", "--innodb-log-file-size=32M", "--skip-name-resolve",
 	}, options...)
 	s.run(t, exec.Command(server, args...), filepath.Join(dir, "log"))
