@@ -111,11 +111,16 @@ type running struct {
 
 func (b *bench) open() *running {
 	b.t.Helper()
+	return start(b.t, b.prepare())
+}
+
+func (b *bench) prepare() *Engine {
+	b.t.Helper()
 	e, err := Open(b.t.Context(), b.cfg, slog.New(slog.DiscardHandler))
 	if err != nil {
 		b.t.Fatal(err)
 	}
-	return start(b.t, e)
+	return e
 }
 
 func start(t testing.TB, e *Engine) *running {
