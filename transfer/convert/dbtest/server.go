@@ -208,3 +208,13 @@ func (s *Server) Copy(t testing.TB, c *client.Conn, from, to string) {
 		}
 	}
 }
+
+// Dump writes the tables of a database, as they are now, to a file that Script reads.
+func (s *Server) Dump(t testing.TB, database, file string) {
+	t.Helper()
+	cmd := exec.Command(program(t, "mariadb-dump", "/usr/bin/mariadb-dump"), "--no-defaults", "--socket="+s.Socket, "--user=root",
+		"--single-transaction", "--default-character-set=binary", "--hex-blob", "--skip-triggers", "--skip-tz-utc", "--result-file="+file, database)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("mariadb-dump: %v\n%s", err, out)
+	}
+}

@@ -1,0 +1,31 @@
+CREATE TABLE customer (
+  customer_id BIGINT UNSIGNED AUTO_INCREMENT PRIMARY KEY,
+  full_name VARCHAR(80) NOT NULL,
+  email VARCHAR(120) NOT NULL,
+  created_at DATETIME NOT NULL,
+  newsletter BOOLEAN NOT NULL DEFAULT FALSE,
+  UNIQUE (email)
+) ENGINE=InnoDB CHARACTER SET utf8mb4;
+CREATE TABLE customer_address (
+  customer_id BIGINT UNSIGNED NOT NULL,
+  kind ENUM('billing','shipping') NOT NULL,
+  street VARCHAR(80) NOT NULL,
+  city VARCHAR(60) NOT NULL,
+  PRIMARY KEY (customer_id, kind)
+) ENGINE=InnoDB CHARACTER SET utf8mb4;
+CREATE TABLE sales_order (
+  order_id BIGINT UNSIGNED NOT NULL,
+  placed_at DATETIME NOT NULL,
+  customer_id BIGINT UNSIGNED NOT NULL,
+  amount DECIMAL(10,2) NOT NULL,
+  state ENUM('new','paid','sent','cancelled') NOT NULL,
+  PRIMARY KEY (order_id, placed_at), KEY (customer_id)
+) ENGINE=InnoDB CHARACTER SET utf8mb4
+PARTITION BY RANGE (YEAR(placed_at)) (
+  PARTITION old VALUES LESS THAN (2021),
+  PARTITION y2021 VALUES LESS THAN (2022),
+  PARTITION y2022 VALUES LESS THAN (2023),
+  PARTITION y2023 VALUES LESS THAN (2024),
+  PARTITION later VALUES LESS THAN (2040)
+);
+CREATE TABLE coupons (code VARCHAR(20) PRIMARY KEY, percent INT NOT NULL, valid_until DATE) ENGINE=InnoDB CHARACTER SET utf8mb4;
