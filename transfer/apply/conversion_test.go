@@ -103,6 +103,17 @@ func TestConversions(t *testing.T) {
 				time.Sleep(time.Millisecond)
 			}
 		}
+		// Now its first pass, and then its comparison, are under way.
+		waitUntil(t, func() bool { return r.Progress().CopyDone })
+		for i := 0; r.Progress().Unverified > 0; i++ {
+			id := 1501 + i%1500
+			old, now := fmt.Sprint("w", id), fmt.Sprint("v", id)
+			if i/1500%2 == 1 {
+				old, now = now, old
+			}
+			r.send(b.txn(b.upd("items", item(id, old), item(id, now))))
+			time.Sleep(time.Millisecond)
+		}
 		r.settle(b.seq)
 		want(t, b)
 		if got := b.rows("SELECT COUNT(*) FROM {new}.things"); got[0] != "3000" {

@@ -132,7 +132,15 @@ func start(t testing.TB, e *Engine) *running {
 }
 
 func (r *running) wait() error {
-	r.once.Do(func() { r.err = <-r.done })
+	r.once.Do(func() {
+		select {
+		case r.err = <-r.done:
+		case <-time.After(20 * time.Second):
+			r.cancel()
+			<-r.done
+			r.t.Error("the engine went on")
+		}
+	})
 	return r.err
 }
 
