@@ -230,6 +230,9 @@ func (s *supervisor) bootMachine(ctx context.Context, m builtMachine, kind strin
 func (s *supervisor) awaitService(ctx context.Context, sys *System) error {
 	began := time.Now()
 	err := waitFor(ctx, 5*time.Minute, "the production system to answer at "+sys.VIP.String(), func() error {
+		if sys.LedgerRequest == nil {
+			return dialOnce(ctx, sys.VIP)
+		}
 		req, err := sys.LedgerRequest("nobody")
 		if err != nil {
 			return err
@@ -248,5 +251,19 @@ func (s *supervisor) awaitService(ctx context.Context, sys *System) error {
 	if err == nil {
 		s.say("production answers after %.0f s", time.Since(began).Seconds())
 	}
+	return err
+}
+
+// dialOnce tries a connection: all that is asked of a service that speaks no HTTP.
+func dialOnce(ctx context.Context, at netip.AddrPort) error {
+	d := net.Dialer{Timeout: 5 * time.Second}
+	conn, err := d.DialContext(ctx, "tcp", at.String())
+	if err != nil {
+		return err
+	}
+	// A server that is there says something first, as MariaDB does.
+	defer conn.Close()
+	_ = conn.SetReadDeadline(time.Now().Add(5 * time.Second))
+	_, err = conn.Read(make([]byte, 1))
 	return err
 }

@@ -164,7 +164,8 @@ func (s *blockSensor) read(time.Time) (regulate.Reading, error) {
 	if err != nil {
 		return regulate.Reading{}, err
 	}
-	r := regulate.Reading{At: time.Now(), From: time.Now(), Idle: true}
+	now := time.Now()
+	r := regulate.Reading{From: now, At: now, Idle: true}
 	for _, d := range disks {
 		r.From, r.At = d.From, d.At
 		if !d.Idle() {
