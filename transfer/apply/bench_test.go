@@ -15,8 +15,8 @@ import (
 const benchRows = 400000
 
 func benchServers(b *testing.B) (*bench, *dbtest.Server) {
-	clone := startServer(b, "--innodb-buffer-pool-size=512M")
-	target := startServer(b, "--innodb-buffer-pool-size=1G", "--innodb-log-file-size=1G", "--innodb-flush-log-at-trx-commit=1")
+	clone := StartServer(b, "--innodb-buffer-pool-size=512M")
+	target := StartServer(b, "--innodb-buffer-pool-size=1G", "--innodb-log-file-size=1G", "--innodb-flush-log-at-trx-commit=1")
 	w := &bench{t: b, server: clone, c: clone.Connect(b)}
 	w.cfg = Config{Set: "bench", Run: "r", From: "old", To: "new",
 		Source: Server{"unix", clone.Socket, "root", ""}, Target: Server{"unix", target.Socket, "root", ""}}

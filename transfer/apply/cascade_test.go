@@ -19,7 +19,8 @@ var family = []string{
 // TestCascades lets the server do what foreign keys do on the old side, where the
 // log would not tell, and the engine on the new one.
 func TestCascades(t *testing.T) {
-	server := startServer(t)
+	t.Parallel()
+	server := StartServer(t)
 	fill := func(t *testing.T) *bench {
 		b := newBench(t, server, family...)
 		b.exec("USE {old}", "INSERT INTO p SELECT seq, CONCAT('c',seq) FROM seq_1_to_200", "INSERT INTO k SELECT seq, CONCAT('c',1+seq%200), NULL FROM seq_1_to_1000",

@@ -13,7 +13,8 @@ import (
 )
 
 func TestConversions(t *testing.T) {
-	server := startServer(t)
+	t.Parallel()
+	server := StartServer(t)
 	item := func(id int, what string) rows.Row { return row(fmt.Sprint(id), what) }
 	fill := func(t *testing.T, n int) *bench {
 		b := newBench(t, server)

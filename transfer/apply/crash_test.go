@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/go-mysql-org/go-mysql/client"
+	"go.uber.org/goleak"
 
 	"imago.dev/imago/transfer/apply"
 	"imago.dev/imago/transfer/convert"
@@ -33,7 +34,26 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(0)
 	}
-	os.Exit(m.Run())
+	os.Exit(alone(m))
+}
+
+// alone runs the tests with a directory for temporary files of their own: a
+// database server that starts clears what it finds there of others.
+func alone(m *testing.M) int {
+	dir, err := os.MkdirTemp("", "apply")
+	if err != nil {
+		panic(err)
+	}
+	defer os.RemoveAll(dir)
+	if err := os.Setenv("TMPDIR", dir); err != nil {
+		panic(err)
+	}
+	code := m.Run()
+	if err := goleak.Find(); err != nil && code == 0 {
+		fmt.Fprintln(os.Stderr, err)
+		code = 1
+	}
+	return code
 }
 
 // pipes is an agent's standard input and output.
@@ -411,7 +431,8 @@ func differs(t *testing.T, what string, got, want []string) {
 // TestKilled kills the agent again and again while it copies and applies, and
 // compares everything at the end.
 func TestKilled(t *testing.T) {
-	db := dbtest.Start(t, "--tmpdir="+t.TempDir())
+	t.Parallel()
+	db := apply.StartServer(t)
 	c := db.Connect(t)
 	t.Cleanup(func() {
 		if t.Failed() {

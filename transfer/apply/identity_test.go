@@ -13,7 +13,8 @@ import (
 const people = `CREATE TABLE people (id INT PRIMARY KEY AUTO_INCREMENT, name VARCHAR(50) NOT NULL, mail VARCHAR(50) UNIQUE, born DATE, score DOUBLE, note TEXT)`
 
 func TestIdentity(t *testing.T) {
-	server := startServer(t)
+	t.Parallel()
+	server := StartServer(t)
 	t.Run("copy and stream", func(t *testing.T) {
 		b := newBench(t, server, people)
 		var values []string

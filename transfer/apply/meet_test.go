@@ -12,7 +12,8 @@ import (
 
 // TestCopyMeetsStream is about keys that the copy and the stream both come to.
 func TestCopyMeetsStream(t *testing.T) {
-	server := startServer(t)
+	t.Parallel()
+	server := StartServer(t)
 	line := func(id, v int) rows.Row { return row(fmt.Sprint(id), fmt.Sprint(v)) }
 	fill := func(t *testing.T, n int) *bench {
 		b := newBench(t, server, "CREATE TABLE t (id INT PRIMARY KEY, v INT NOT NULL)")

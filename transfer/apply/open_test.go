@@ -11,7 +11,8 @@ import (
 )
 
 func TestOpen(t *testing.T) {
-	server := startServer(t)
+	t.Parallel()
+	server := StartServer(t)
 	t.Run("refused", func(t *testing.T) { testRefused(t, server) })
 	t.Run("state of another", func(t *testing.T) {
 		b := newBench(t, server, people)

@@ -11,7 +11,8 @@ import (
 
 // TestVerification changes the target behind the engine's back.
 func TestVerification(t *testing.T) {
-	server := startServer(t)
+	t.Parallel()
+	server := StartServer(t)
 	fill := func(t *testing.T, schema string) *bench {
 		b := newBench(t, server, schema)
 		b.exec("USE {old}", "INSERT INTO people SELECT seq, CONCAT('n',seq), CONCAT('m',seq), NULL, seq, 'x' FROM seq_1_to_3000")
