@@ -38,7 +38,7 @@ type plan struct {
 // uses, reading a real server's log.
 func TestExamples(t *testing.T) {
 	folders, err := filepath.Glob("*/conversions.yaml")
-	if err != nil || len(folders) < 1 {
+	if err != nil || len(folders) < 5 {
 		t.Fatal(folders, err)
 	}
 	production := dbtest.Start(t, "--log-bin=bin", "--binlog-format=ROW", "--binlog-row-image=FULL", "--server-id=1")
@@ -180,7 +180,7 @@ func (x *example) write(n int) {
 					return
 				}
 				x.writes.Store(i, round+1)
-				time.Sleep(5 * time.Millisecond)
+				time.Sleep(20 * time.Millisecond)
 			}
 		})
 	}

@@ -2,12 +2,9 @@ package convert
 
 import (
 	"crypto/sha256"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
-
-	"github.com/go-mysql-org/go-mysql/mysql"
 
 	"imago.dev/imago/transfer/rows"
 )
@@ -66,17 +63,21 @@ func (p *Prepared) asideIndex() string {
 	return kind + " (" + strings.Join(names, ",") + ")"
 }
 
-const noSuchTable = 1146
-
-// clear empties the table, and makes it if this connection has none yet.
+// clear makes an empty table. Rows that are deleted from a temporary table stay
+// in its way for ever, so it is made anew; neither ends a transaction.
 func (a aside) clear(s *session) error {
-	_, err := s.exec("DELETE FROM " + a.name)
-	var my *mysql.MyError
-	if errors.As(err, &my) && my.Code == noSuchTable {
-		_, err = s.exec(a.create)
+	if err := a.drop(s); err != nil {
+		return err
 	}
-	if err != nil {
+	if _, err := s.exec(a.create); err != nil {
 		return fmt.Errorf("make a table aside: %w", err)
+	}
+	return nil
+}
+
+func (a aside) drop(s *session) error {
+	if _, err := s.exec("DROP TEMPORARY TABLE IF EXISTS " + a.name); err != nil {
+		return fmt.Errorf("remove the table aside: %w", err)
 	}
 	return nil
 }

@@ -54,6 +54,9 @@ func (p *Prepared) compareRange(s *session, after, upto []rows.Cell) (int, [][]r
 		upto = nil
 	}
 	suspects, err := p.suspects(s, after, upto)
+	if err == nil && len(suspects) == 0 {
+		err = p.aside.drop(s)
+	}
 	if err != nil || len(suspects) == 0 {
 		return compared, nil, err
 	}
@@ -189,10 +192,7 @@ func (p *Prepared) compareObjects(s *session, keys [][]rows.Cell) ([][]rows.Cell
 		}
 		different = append(different, some...)
 	}
-	if err := p.aside.clear(s); err != nil {
-		return nil, err
-	}
-	return distinct(different), nil
+	return distinct(different), p.aside.drop(s)
 }
 
 func (p *Prepared) compareSome(s *session, keys [][]rows.Cell) ([][]rows.Cell, error) {

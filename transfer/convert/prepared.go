@@ -95,7 +95,7 @@ func Prepare(ctx context.Context, conn *client.Conn, c Conversion, db Databases,
 		p.pool = newPool(c.Program)
 	}
 	// An error here is one of every later call.
-	if err := p.aside.clear(s); err != nil {
+	if err := errors.Join(p.aside.clear(s), p.aside.drop(s)); err != nil {
 		return fail(err)
 	}
 	return p, nil

@@ -55,10 +55,11 @@ func (p *Prepared) objects(s *session, after, upto []rows.Cell) ([][]rows.Cell, 
 	var keys [][]rows.Cell
 	for i := range p.from {
 		f := &p.from[i]
+		if f.Via != "" {
+			continue
+		}
 		condition := p.key.between(f.place(), after, upto)
 		switch {
-		case f.Via != "":
-			continue
 		case i > 0 && !p.key.driven && after != nil:
 			continue
 		case i > 0 && !p.key.driven:
@@ -130,8 +131,10 @@ func (p *Prepared) convertSet(s *session, after, upto []rows.Cell) (Result, erro
 		if err := p.fillWhere(s, nil, condition); err != nil {
 			return res, err
 		}
-		res.Rows, err = p.addMissing(s, "TRUE")
-		return res, err
+		if res.Rows, err = p.addMissing(s, "TRUE"); err != nil {
+			return res, err
+		}
+		return res, p.aside.drop(s)
 	}
 	r, err := s.exec(fmt.Sprintf("INSERT INTO %s (%s) SELECT %s FROM %s c WHERE %s",
 		p.targetName(), p.writtenList(""), p.writtenList("c."), p.derived(nil), condition))

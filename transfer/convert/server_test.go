@@ -619,6 +619,15 @@ func testVia(t *testing.T, s *dbtest.Server) {
 	}
 	w.convert(p, keys...)
 	w.wantRows("SELECT * FROM {new}.order_view ORDER BY 1", "10|Ada", "11|Ada", "20|bob")
+	// A table by via has its own number of columns, in refused ranges as well.
+	w.exec("CREATE TABLE {old}.two (a INT, b INT, PRIMARY KEY (a,b))", "CREATE TABLE {new}.two (a INT, b INT, c VARCHAR(3), PRIMARY KEY (a,b))", "INSERT INTO {old}.two VALUES (1,1),(1,2),(2,1)")
+	w.read()
+	two := w.prepare(Conversion{Into: "two", Key: []string{"a", "b"},
+		From:   []From{{Table: "two", Key: []string{"a", "b"}}, {Table: "customer", Key: []string{"id"}, Via: "SELECT a, b FROM {old}.two WHERE a=:id"}},
+		Select: "SELECT t.a, t.b, IF(t.b=2, 'long', c.name) AS c FROM {old}.two t JOIN {old}.customer c ON c.id=t.a"})
+	if got := rejections(w.all(two, 10)); len(got) != 1 || !strings.HasPrefix(got[0], "1|2: Data too long") {
+		t.Error(got)
+	}
 }
 
 // testPlus: the rows of two tables become those of one, whose numbers are moved.

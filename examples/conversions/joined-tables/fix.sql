@@ -1,0 +1,1 @@
+UPDATE product SET title = 'Thing without a name' WHERE id = 99;
