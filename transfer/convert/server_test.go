@@ -41,6 +41,7 @@ func TestOnServer(t *testing.T) {
 		"plans that do not fit":      testFaults,
 		"errors are no rejections":   testLockTimeout,
 		"cancellation":               testCancelled,
+		"the caller's transaction":   testTransaction,
 		"partitions":                 testPartitions,
 		"literals are text":          testLiterals,
 		"program":                    testProgram,
@@ -766,6 +767,31 @@ func testLockTimeout(t *testing.T, s *dbtest.Server) {
 	s.Exec(t, other, "ROLLBACK")
 	w.convert(p, key("1"), key("2"), key("3"), key("4"), key("5"))
 	w.wantSame(articlesWant, articlesHave)
+}
+
+// testTransaction: whatever is done aside, the transaction stays the caller's, so
+// that rows and position are committed together or not at all.
+func testTransaction(t *testing.T, s *dbtest.Server) {
+	w := newWorld(t, s, append(pages, "CREATE TABLE {new}.name (id INT AUTO_INCREMENT PRIMARY KEY, title VARCHAR(60) CHARACTER SET latin1 NOT NULL UNIQUE)")...)
+	w.fillPages(20)
+	w.exec("UPDATE {old}.page SET words=-1 WHERE id=7")
+	p := w.prepare(articles())
+	add := w.prepare(Conversion{Into: "name", Key: []string{"title"}, From: []From{{Table: "page", Key: []string{"title"}}}, Add: true, Select: "SELECT DISTINCT title FROM {old}.page"})
+	w.exec("BEGIN", "INSERT INTO {new}.article (article_id, title) VALUES (99, 'the caller''s')")
+	for _, do := range []func() error{
+		func() error { _, err := p.ConvertRange(ctx(t), w.c, nil, key("20")); return err },
+		func() error { _, err := p.Convert(ctx(t), w.c, [][]rows.Cell{key("3"), key("7")}); return err },
+		func() error { _, _, err := p.CompareRange(ctx(t), w.c, nil, key("20")); return err },
+		func() error { _, err := add.ConvertRange(ctx(t), w.c, nil, key("z")); return err },
+		func() error { _, err := add.Convert(ctx(t), w.c, [][]rows.Cell{key("x")}); return err },
+	} {
+		if err := do(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.wantRows("SELECT COUNT(*) FROM {new}.article", "20")
+	w.exec("ROLLBACK")
+	w.wantRows("SELECT COUNT(*) FROM {new}.article UNION ALL SELECT COUNT(*) FROM {new}.name", "0", "0")
 }
 
 func testCancelled(t *testing.T, s *dbtest.Server) {
