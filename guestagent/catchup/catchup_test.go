@@ -343,3 +343,22 @@ func TestNothingComparedIsAnError(t *testing.T) {
 		}
 	}
 }
+
+// A full pass vouches for what it read, so that the one after it, in the hold,
+// reads nothing.
+func TestFullPassIsRemembered(t *testing.T) {
+	needRoot(t)
+	tr := newTree(t)
+	tr.sh(tr.from, "echo one >1; echo two >2")
+	opts := tr.options()
+	opts.Frozen, opts.Taken = true, time.Now()
+	tr.run(opts)
+	opts.Full, opts.Taken = true, opts.Taken.Add(time.Minute)
+	if res := tr.run(opts); res.Compared != 2 {
+		t.Errorf("the full pass: %+v", res)
+	}
+	opts.Full, opts.Taken = false, opts.Taken.Add(time.Minute)
+	if res := tr.run(opts); res.Compared != 0 || res.Skipped == 0 {
+		t.Errorf("the pass after it: %+v", res)
+	}
+}

@@ -125,7 +125,7 @@ func (c *run) remember() error {
 	if old != nil {
 		f.clock = max(f.clock, c.passed(old.foot, f.taken))
 		f.settled = before(f.clock, c.window())
-		same := !c.changed && old.foot.records == c.out.records && !(c.reread && f.settled > old.foot.settled)
+		same := !c.changed && old.foot.records == c.out.records && !((c.reread || c.opts.Full) && f.settled > old.foot.settled)
 		if same {
 			return c.out.drop()
 		}

@@ -207,6 +207,7 @@ type Switch struct {
 	// how long the last rows and files took after that.
 	DrainedMS     float64 `json:"drained_ms,omitempty"`
 	RowsMS        float64 `json:"rows_ms,omitempty"`
+	StepsMS       float64 `json:"steps_ms,omitempty"` // the plan's steps for the switch, after the rows
 	FilesMS       float64 `json:"files_ms,omitempty"`
 	LastChangesMS float64 `json:"last_changes_ms,omitempty"`
 	Closed        int     `json:"closed_connections"`

@@ -122,19 +122,27 @@ func removeFile(path string) error {
 	return nil
 }
 
-// catchUp makes every file set equal to the view, side by side; it may begin
-// before attach, since the agents wait for the disks. With full, every file is
-// read on both sides; without, only those that moved since the last pass.
-func (v *fileViews) catchUp(ctx context.Context, s *sessions, full bool, rate *guestagent.Rate) ([]FilesEvidence, error) {
-	out := make([]FilesEvidence, len(v.e.plan.Files))
+// filesPass says how a pass over all file sets is made.
+type filesPass struct {
+	full   bool              // every file is read on both sides; else only what moved since the last pass
+	rate   *guestagent.Rate  // nil is no bound
+	frozen func(string) bool // whether a domain's file systems stood still for the view
+	taken  time.Time         // the view's instant, if it is known yet
+	wait   time.Duration     // for the disk to appear; 0 is the agent's own patience
+}
+
+// catchUpFiles makes every file set equal to the view, side by side; it may begin
+// before the view is attached or even taken, since the agents wait for the disks.
+func (e *Engine) catchUpFiles(ctx context.Context, s *sessions, pass filesPass) ([]FilesEvidence, error) {
+	out := make([]FilesEvidence, len(e.plan.Files))
 	g, gctx := errgroup.WithContext(ctx)
-	for i, f := range v.e.plan.Files {
+	for i, f := range e.plan.Files {
 		session, err := s.to(ctx, f.To.VM)
 		if err != nil {
 			return nil, errors.Join(err, g.Wait())
 		}
 		g.Go(func() (err error) {
-			if out[i], err = v.catchUpSet(gctx, session, f, full, rate); err != nil {
+			if out[i], err = e.catchUpSet(gctx, session, f, pass); err != nil {
 				return &outcome{ErrStep, fmt.Errorf("files %s: %w", f.Name, err)}
 			}
 			return nil
@@ -143,16 +151,18 @@ func (v *fileViews) catchUp(ctx context.Context, s *sessions, full bool, rate *g
 	return out, g.Wait()
 }
 
-func (v *fileViews) catchUpSet(ctx context.Context, s *guestagent.Session, f plan.FileSet, full bool, rate *guestagent.Rate) (FilesEvidence, error) {
+func (e *Engine) catchUpSet(ctx context.Context, s *guestagent.Session, f plan.FileSet, pass filesPass) (FilesEvidence, error) {
 	began := time.Now()
 	res, err := s.CatchUpTree(ctx, f.From.Path, f.To.Path, guestagent.CatchUpOptions{
-		View:   &guestagent.ViewDisk{Serial: placeOf(f).serial(), Partition: f.From.Partition},
-		Delete: f.Delete, Owner: f.Owner, Full: full, Rate: rate, Frozen: v.frozen(f.From.Domain), Taken: v.set.Taken(),
-		Manifest: path.Join("/var/lib/imago", v.e.n.run, fmt.Sprintf("%x", digestOf([]byte(f.Name)))[:12]),
+		View:   &guestagent.ViewDisk{Serial: placeOf(f).serial(), Partition: f.From.Partition, Wait: pass.wait},
+		Delete: f.Delete, Owner: f.Owner, Full: pass.full, Rate: pass.rate, Frozen: pass.frozen(f.From.Domain), Taken: pass.taken,
+		Manifest: path.Join("/var/lib/imago", e.n.run, fmt.Sprintf("%x", digestOf([]byte(f.Name)))[:12]),
 	}, func(p guestagent.CatchUpProgress) {
-		v.e.see.progress("files "+f.Name, "entries", uint64(p.Entries), uint64(p.Entries))
+		if p.Entries > 0 {
+			e.see.progress("files "+f.Name, "entries", uint64(p.Entries), uint64(p.Entries))
+		}
 	})
-	v.e.log.Debug("files caught up", "set", f.Name, "waited", res.Waited, "mounted", res.Mounted, "worked", res.Worked, "unmounted", res.Unmounted)
+	e.log.Debug("files caught up", "set", f.Name, "waited", res.Waited, "mounted", res.Mounted, "worked", res.Worked, "unmounted", res.Unmounted)
 	return FilesEvidence{
 		Name: f.Name, Seconds: time.Since(began).Seconds(), Files: res.Files, Copied: res.Copied, Deleted: res.Deleted, Bytes: res.Bytes,
 		Compared: res.Compared, Sockets: res.Sockets, Unkept: res.Unkept, Foreign: cleanAll(res.Foreigners),
@@ -174,7 +184,7 @@ func (v *fileViews) together(ctx context.Context, s *sessions, full bool, rate *
 	g, gctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return v.attach(gctx) })
 	g.Go(func() (err error) {
-		list, err = v.catchUp(gctx, s, full, rate)
+		list, err = v.e.catchUpFiles(gctx, s, filesPass{full: full, rate: rate, frozen: v.frozen, taken: v.set.Taken()})
 		return err
 	})
 	return list, g.Wait()

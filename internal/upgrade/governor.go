@@ -87,8 +87,9 @@ func (e *Engine) govern(ctx context.Context, domains map[string]*hypervisor.Doma
 	return g, nil
 }
 
-// fullRows is a first guess of rows per second that a server takes in; the
-// regulator learns better.
+// fullRows is about how many rows per second a server takes in at most. A slower
+// one makes the regulator's smallest shares mean more, which it finds out by what
+// they do to production.
 const fullRows = 200_000
 
 // bounds are a person's limits, where they are lower than the plan's.
@@ -164,9 +165,6 @@ func (g *governor) turn() {
 			g.e.log.Warn("a signal of production cannot be used", "signal", s.signal().Name, "error", err)
 		}
 	}
-	if got, busy := g.achieved(); busy {
-		g.reg.Achieved(got)
-	}
 	v := g.reg.Step(time.Now())
 	if v.State != last.State {
 		g.e.log.Info("transfer", "state", v.State, "share", v.Share, "reason", v.Reason)
@@ -178,21 +176,6 @@ func (g *governor) turn() {
 	g.verdict = v
 	g.mu.Unlock()
 	g.apply(v.Rates)
-}
-
-// achieved is how fast the copy was, while there was enough to do.
-func (g *governor) achieved() (got regulate.Rates, busy bool) {
-	if g.flows == nil {
-		return got, false
-	}
-	for _, f := range g.flows.flows {
-		p, at := f.agent.Progress()
-		if time.Since(at) < 2*governEvery && !p.CopyDone {
-			got.RowsPerSecond += int64(p.RowsPerSecond)
-			busy = true
-		}
-	}
-	return got, busy
 }
 
 func (g *governor) apply(r regulate.Rates) {

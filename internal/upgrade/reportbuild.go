@@ -224,7 +224,7 @@ func (e *Engine) reportSwitch(ctx context.Context, r *report.Report) error {
 	if had {
 		r.Switch = &report.Switch{HeldFrom: sw.HeldFrom, Flipped: sw.Flipped, HoldMS: sw.HoldMS, DrainMS: sw.DrainMS, FlipUS: sw.FlipUS,
 			HeldConnections: sw.HeldNew, Closed: sw.Closed, Forced: sw.Forced,
-			DrainedMS: sw.DrainedMS, RowsMS: sw.RowsMS, FilesMS: sw.FilesMS, LastChangesMS: sw.LastChangesMS}
+			DrainedMS: sw.DrainedMS, RowsMS: sw.RowsMS, StepsMS: sw.StepsMS, FilesMS: sw.FilesMS, LastChangesMS: sw.LastChangesMS}
 	}
 	var rb RollbackEvidence
 	if had, err = e.get(ctx, evidenceRollback, &rb); err != nil || !had {

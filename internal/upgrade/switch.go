@@ -33,6 +33,7 @@ type SwitchEvidence struct {
 	// last changes, in milliseconds.
 	DrainedMS     float64 `json:"drained_ms,omitempty"`
 	RowsMS        float64 `json:"rows_ms,omitempty"`
+	StepsMS       float64 `json:"steps_ms,omitempty"`
 	FilesMS       float64 `json:"files_ms,omitempty"`
 	LastChangesMS float64 `json:"last_changes_ms,omitempty"`
 }

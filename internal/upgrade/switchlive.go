@@ -6,14 +6,9 @@ import (
 	"fmt"
 	"time"
 
-	"golang.org/x/sync/errgroup"
-
-	"imago.dev/imago/hypervisor"
 	"imago.dev/imago/internal/journal"
 	"imago.dev/imago/internal/plan"
 	"imago.dev/imago/netswitch"
-	"imago.dev/imago/snapshot"
-	"imago.dev/imago/transfer/rows"
 )
 
 // switchLive is the switch of a system whose data flows: everything that takes
@@ -66,14 +61,16 @@ func (e *Engine) switchLive(ctx context.Context, u *netswitch.Universe, m *netsw
 	logs, closeLogs := e.openTargetLogs(ctx, s)
 	defer func() { err = errors.Join(err, closeLogs()) }()
 	gov.release()
-	return e.liveHeld(ctx, u, m, &lastChanges{e: e, s: s, flows: flows, logs: logs, domains: domains})
+	return e.liveHeld(ctx, u, m, newLastChanges(e, s, flows, logs, domains))
 }
 
 // liveHeld holds the clients, brings over the rest, and flips.
 func (e *Engine) liveHeld(ctx context.Context, u *netswitch.Universe, m *netswitch.VIPMap, last *lastChanges) error {
 	ev := SwitchEvidence{}
+	last.ready(ctx)
 	h, drained, err := e.hold(ctx, m.Services())
 	if err != nil {
+		err = errors.Join(err, last.letGo(ctx))
 		return &outcome{ErrReleased, fmt.Errorf("no switch, the clients are on the old version: %w", err)}
 	}
 	ev.HeldFrom, ev.DrainMS = h.Began(), millis(drained.Slowest)
@@ -121,77 +118,4 @@ func (e *Engine) afterLiveFlip(ctx context.Context, u *netswitch.Universe, h *ne
 		return e.j.Put(after, e.run.ID, evidenceSwitch, ev)
 	}
 	return nil
-}
-
-// lastChanges is what is brought over while the clients are held.
-type lastChanges struct {
-	e       *Engine
-	s       *sessions
-	flows   *rowFlows
-	logs    []*targetLog
-	domains map[string]*hypervisor.Domain
-
-	settled map[*rowFlow]rows.Position
-	set     *snapshot.Set
-	views   *fileViews
-}
-
-// bring settles the rows and the files side by side, then runs what the plan has
-// for the switch, such as forgetting caches.
-func (l *lastChanges) bring(ctx context.Context, ev *SwitchEvidence) error {
-	began := time.Now()
-	g, gctx := errgroup.WithContext(ctx)
-	g.Go(func() (err error) {
-		if l.settled, err = l.flows.settleLast(gctx); err != nil {
-			return &outcome{ErrVerify, err}
-		}
-		ev.RowsMS = millis(time.Since(began))
-		return l.e.runSteps(gctx, l.s, plan.WhenSwitch, evidenceReview)
-	})
-	g.Go(func() error {
-		err := l.files(gctx)
-		ev.FilesMS = millis(time.Since(began))
-		return err
-	})
-	if err := g.Wait(); err != nil {
-		return err
-	}
-	err := l.e.noteTargets(ctx, l.logs)
-	ev.LastChangesMS = millis(time.Since(began))
-	return err
-}
-
-func (l *lastChanges) files(ctx context.Context) error {
-	if len(l.e.plan.Files) == 0 {
-		return nil
-	}
-	ce := &CloneEvidence{}
-	var err error
-	if l.set, err = l.e.takeView(ctx, l.domains, l.e.wantsFiles, ce); err != nil {
-		return err
-	}
-	l.views = &fileViews{e: l.e, set: l.set}
-	list, err := l.views.together(ctx, l.s, false, nil)
-	if err != nil {
-		return err
-	}
-	if err := l.set.Err(); err != nil {
-		return err
-	}
-	l.e.see.step(describeFiles(list))
-	return nil
-}
-
-// letGo detaches and ends the last view.
-func (l *lastChanges) letGo(ctx context.Context) error {
-	ctx, cancel := cleanup(ctx)
-	defer cancel()
-	var errs []error
-	if l.views != nil {
-		errs = append(errs, l.views.detach(ctx))
-	}
-	if l.set != nil {
-		errs = append(errs, l.e.endView(ctx, l.set, l.domains))
-	}
-	return errors.Join(errs...)
 }
