@@ -46,7 +46,9 @@ type Conversion struct {
 // ConversionFrom says which objects a changed row of an old table belongs to.
 type ConversionFrom struct {
 	Table string   `plan:"table,required" doc:"Old table."`
-	Key   []string `plan:"key,required" doc:"Its columns that hold the object's key, in the order of the conversion's key."`
+	Key   []string `plan:"key,required" doc:"Its columns that hold the object's key, in the order of the conversion's key; with via, the columns that via is asked with."`
+	Via   string   `plan:"via" doc:"For a table that does not hold the object's key: a SELECT of the keys of the objects that depend on it, with the columns of key as named parameters."`
+	Plus  int      `plan:"plus" doc:"Added to the last column of key, so that the rows of two tables that are numbered alike become those of one."`
 }
 
 // FileSet is one folder of a production VM that is kept equal in the new version.

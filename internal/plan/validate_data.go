@@ -90,7 +90,7 @@ func (v *validator) tables(at string, d DataSet) {
 			q := fmt.Sprintf("%s.from[%d]", p, j)
 			v.sqlName(q+".table", f.Table)
 			v.columns(q+".key", f.Key)
-			if len(f.Key) != len(c.Key) && len(f.Key) > 0 && len(c.Key) > 0 {
+			if f.Via == "" && len(f.Key) != len(c.Key) && len(f.Key) > 0 && len(c.Key) > 0 {
 				v.fault(q+".key", fmt.Sprintf("%d columns", len(f.Key)), fmt.Sprintf("%d, as in the conversion's key", len(c.Key)), "name for each column of the key where its value stands in "+f.Table)
 			}
 			if skipped[f.Table] {

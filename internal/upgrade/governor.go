@@ -12,6 +12,7 @@ import (
 	"imago.dev/imago/guestagent"
 	"imago.dev/imago/hypervisor"
 	"imago.dev/imago/internal/control"
+	"imago.dev/imago/internal/plan"
 	"imago.dev/imago/snapshot"
 	"imago.dev/imago/transfer/apply"
 	"imago.dev/imago/transfer/regulate"
@@ -61,7 +62,7 @@ func (e *Engine) govern(ctx context.Context, domains map[string]*hypervisor.Doma
 	}
 	run, stop := context.WithCancel(context.WithoutCancel(ctx))
 	g.stop = stop
-	cfg := regulate.Config{Limits: e.bounds(tuned.Limits), Full: regulate.Rates{
+	cfg := regulate.Config{Limits: e.bounds(tuned.Limits), Start: startShare(e.plan.Limits), Full: regulate.Rates{
 		RowsPerSecond: fullRows, BytesPerSecond: int64(e.plan.Limits.CopyRate), PullRate: int64(e.plan.Limits.PullRate)}}
 	var err error
 	if g.sense, cfg.LeftOut, err = e.sensors(run, domains); err != nil {
@@ -91,6 +92,15 @@ func (e *Engine) govern(ctx context.Context, domains map[string]*hypervisor.Doma
 // one makes the regulator's smallest shares mean more, which it finds out by what
 // they do to production.
 const fullRows = 200_000
+
+// startShare is the part of the full rate to begin with: the twentieth where
+// clients' latency may rise by a fifth, and more where the plan allows more.
+func startShare(l plan.Limits) float64 {
+	if l.LatencyRise == 0 {
+		return 0.25
+	}
+	return min(float64(l.LatencyRise)/400, 1)
+}
 
 // bounds are a person's limits, where they are lower than the plan's.
 func (e *Engine) bounds(l regulate.Limits) regulate.Limits {

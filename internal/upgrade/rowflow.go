@@ -319,7 +319,7 @@ func (e *Engine) applyConfig(set plan.DataSet, login binlog.Config, start RowSta
 	for _, p := range set.Conversions {
 		conv := convert.Conversion{Name: p.Name, Into: p.Into, Key: p.Key, Select: p.Select, Program: p.Program, Add: p.Add}
 		for _, from := range p.From {
-			conv.From = append(conv.From, convert.From{Table: from.Table, Key: from.Key})
+			conv.From = append(conv.From, convert.From{Table: from.Table, Key: from.Key, Via: from.Via, Plus: int64(from.Plus)})
 		}
 		c.Conversions = append(c.Conversions, conv)
 	}

@@ -47,7 +47,7 @@ func (e *Engine) sensors(ctx context.Context, domains map[string]*hypervisor.Dom
 			list = append(list, s)
 		}
 		for name, dom := range domains {
-			list = append(list, &blockSensor{ctx: ctx, name: name, dom: dom})
+			list = append(list, &blockSensor{ctx: ctx, name: name, dom: dom, rise: max(1, float64(limits.LatencyRise)/100)})
 		}
 	} else {
 		out = append(out, regulate.LeftOut{Name: "pressure and block latency", Why: "limits.io_pressure is 0"})
@@ -152,11 +152,12 @@ type blockSensor struct {
 	ctx  context.Context
 	name string
 	dom  *hypervisor.Domain
+	rise float64
 	last hypervisor.BlockCounters
 }
 
 func (s *blockSensor) signal() regulate.Signal {
-	return regulate.Signal{Name: "disk latency of " + s.name, Unit: "ms", Rise: 1, Slack: 20}
+	return regulate.Signal{Name: "disk latency of " + s.name, Unit: "ms", Rise: s.rise, Slack: 20}
 }
 
 func (s *blockSensor) read(time.Time) (regulate.Reading, error) {

@@ -20,6 +20,9 @@ type Config struct {
 	// Floor is the share that is kept up although production suffers; 0, the
 	// default, is none. It does not hold when a signal is stale or a person paused.
 	Floor float64
+	// Start is the share to begin with; 0 is the smallest. A plan that allows much
+	// may begin boldly. After blind time it is the smallest in any case.
+	Start float64
 	// Settle is how long after a change of the share the old one is still felt
 	// (requests in flight, caches written back); 500 ms by default.
 	Settle time.Duration
@@ -99,7 +102,7 @@ func New(c Config) (*Regulator, error) {
 	}
 	r := &Regulator{
 		leftOut: slices.Clone(c.LeftOut), floor: c.Floor, settle: c.Settle,
-		rates: rateBook{limits: c.Limits, full: c.Full}, share: minShare, hurtAt: 1,
+		rates: rateBook{limits: c.Limits, full: c.Full}, share: min(max(c.Start, minShare), 1), hurtAt: 1,
 	}
 	if r.settle <= 0 {
 		r.settle = 500 * time.Millisecond
