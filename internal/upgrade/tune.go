@@ -17,6 +17,17 @@ import (
 // not asked anything. It returns what holds from now on and whether somebody
 // heard it at once.
 func Tune(ctx context.Context, p *plan.Plan, log *slog.Logger, change func(*Tuning)) (t Tuning, live bool, err error) {
+	nothing := refuse(fmt.Errorf("plan %s has no upgrade under way: there is nothing to tune", p.Name))
+	look, err := journal.OpenReadOnly(ctx, journalDir(p))
+	if errors.Is(err, journal.ErrNone) {
+		return t, false, nothing // and none is made
+	}
+	if err == nil {
+		err = look.Close()
+	}
+	if err != nil {
+		return t, false, err
+	}
 	j, err := journal.Open(ctx, journalDir(p))
 	if err != nil {
 		return t, false, err
@@ -27,7 +38,7 @@ func Tune(ctx context.Context, p *plan.Plan, log *slog.Logger, change func(*Tuni
 		return t, false, err
 	}
 	if !e.live() {
-		return t, false, refuse(fmt.Errorf("plan %s has no upgrade under way: there is nothing to tune", p.Name))
+		return t, false, nothing
 	}
 	if _, err := e.get(ctx, evidenceTuning, &t); err != nil {
 		return t, false, err
