@@ -177,7 +177,7 @@ func (w *storeWriter) newKind() []string {
 }
 
 func (w *storeWriter) changeKind() []string {
-	return []string{fmt.Sprintf("UPDATE kinds SET f = %g, e = NULL, txt = %s, dt = '2020-02-30', ts = '1970-01-01 00:00:01', en = '', se = '', bits = 0, bl = %s WHERE id = %d", w.rnd.Float32(), w.text(), w.blob(), 1+w.rnd.IntN(1500))}
+	return []string{fmt.Sprintf("UPDATE kinds SET f = %g, e = NULL, txt = %s, dt = '2020-02-30', ts = '1970-01-01 00:00:01', en = 'small', se = '', bits = 0, bl = %s WHERE id = %d", w.rnd.Float32(), w.text(), w.blob(), 1+w.rnd.IntN(1500))}
 }
 
 func (w *storeWriter) dropKind() []string {

@@ -2,8 +2,10 @@ package upgrade
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -31,18 +33,67 @@ func (e *Engine) sourceLogin(set plan.DataSet) (binlog.Config, error) {
 	}, nil
 }
 
-// checkData looks at production's database servers.
+// checkData looks at production's database servers and their tables.
 func (e *Engine) checkData(ctx context.Context, note func(string, error)) {
 	for _, set := range e.plan.Data {
-		login, err := e.sourceLogin(set)
-		if err == nil {
-			var report *binlog.Report
-			if report, err = binlog.Check(ctx, login); err == nil && !report.Durable {
-				e.see.warning(fmt.Sprintf("data set %s: the server may lose its last transactions at a crash (innodb_flush_log_at_trx_commit or sync_binlog is not 1), so a clone may, too; imago reads the log from before the clone and takes care", set.Name))
+		note("data set "+set.Name, e.checkSet(ctx, set))
+	}
+}
+
+func (e *Engine) checkSet(ctx context.Context, set plan.DataSet) error {
+	login, err := e.sourceLogin(set)
+	if err != nil {
+		return err
+	}
+	report, err := binlog.Check(ctx, login)
+	if err != nil {
+		return err
+	}
+	if !report.Durable {
+		e.see.warning(fmt.Sprintf("data set %s: the server may lose its last transactions at a crash (innodb_flush_log_at_trx_commit or sync_binlog is not 1), so a clone may, too; imago reads the log from before the clone and takes care", set.Name))
+	}
+	schema, err := productionSchema(ctx, login)
+	if err != nil {
+		return err
+	}
+	return checkTables(schema, set)
+}
+
+// checkTables looks whether the plan's data set fits the tables that there are.
+func checkTables(schema *rows.Schema, set plan.DataSet) error {
+	var errs []error
+	for _, t := range schema.Tables {
+		switch {
+		case slices.Contains(set.Skip, t.Table):
+		case t.Unfit != "":
+			errs = append(errs, fmt.Errorf("table %s cannot be transferred (%s): change it, or name it under skip", t.Name, t.Unfit))
+		case len(t.Key) == 0:
+			errs = append(errs, fmt.Errorf("table %s has no primary or unique key without NULLs, so its rows cannot be told apart: give it one, or name it under skip", t.Name))
+		}
+	}
+	find := func(table string) *rows.Table {
+		return schema.Table(rows.Name{Database: set.Source.Database, Table: table})
+	}
+	for _, s := range set.Skip {
+		if find(s) == nil {
+			errs = append(errs, fmt.Errorf("skip names table %s, which %s does not have", s, set.Source.Database))
+		}
+	}
+	for _, c := range set.Conversions {
+		for _, f := range c.From {
+			t := find(f.Table)
+			if t == nil {
+				errs = append(errs, fmt.Errorf("conversion %s reads table %s, which %s does not have", c.Name, f.Table, set.Source.Database))
+				continue
+			}
+			for _, k := range f.Key {
+				if t.Column(k) < 0 {
+					errs = append(errs, fmt.Errorf("conversion %s names column %s, which table %s does not have", c.Name, k, t.Name))
+				}
 			}
 		}
-		note("data set "+set.Name, err)
 	}
+	return errors.Join(errs...)
 }
 
 func evidenceRowStart(set string) string  { return "rows-start/" + set }
