@@ -5,7 +5,7 @@ SHELL := /bin/bash
 GO := $(shell command -v go || echo /usr/local/go/bin/go)
 export PATH := $(dir $(GO)):$(PATH)
 
-.PHONY: all demo test check unit bootstrap build install fuzz clean help
+.PHONY: all demo test check unit bootstrap build install fuzz clean help bench-transfer
 
 all: build
 
@@ -29,6 +29,10 @@ test: build
 
 check: build
 	@scripts/test check
+
+# The transfer beside its peers, on private MariaDB servers; about four minutes.
+bench-transfer:
+	@scripts/bench-transfer
 
 install: build
 	install -D -m 755 bin/imago $(DESTDIR)/usr/bin/imago
