@@ -53,12 +53,12 @@ func TestFlow(t *testing.T) {
 	t.Logf("hold %.0f ms, of it %.0f ms until no request was in flight, last changes %.0f ms", rep.Switch.HoldMS, rep.Switch.DrainedMS, rep.Switch.LastChangesMS)
 }
 
-// soakTime is how long faults are made: IMAGO_SOAK, or a minute.
+// soakTime is how long faults are made: IMAGO_SOAK, or half a minute.
 func soakTime() time.Duration {
 	if d, err := time.ParseDuration(os.Getenv("IMAGO_SOAK")); err == nil {
 		return d
 	}
-	return time.Minute
+	return 30 * time.Second
 }
 
 // oldSQL runs SQL on production's server.

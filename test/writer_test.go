@@ -84,6 +84,9 @@ func (w *storeWriter) run(ctx context.Context) {
 			w.hangUp()
 		}
 		w.note(e)
+		if serial%5 == 4 {
+			w.hangUp() // as an application that connects for each page
+		}
 		time.Sleep(time.Duration(30+w.rnd.IntN(60)) * time.Millisecond)
 	}
 	w.hangUp()
