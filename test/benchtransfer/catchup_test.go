@@ -59,23 +59,15 @@ func (l *logged) awaitReplica(i int, at rows.Position) {
 	}
 }
 
-// ours does the same with the transfer, which compares what it applied, too.
-func (l *logged) ours(at rows.Position) (applied, compared time.Duration) {
+// ours does the same with the transfer; what it applied is compared, too.
+func (l *logged) ours(at rows.Position) time.Duration {
 	l.t.Helper()
 	began := time.Now()
 	stop := l.x.follow(l.log, l.schema)
-	l.x.await("catch-up", func(p apply.Progress) bool {
-		reached, err := binlog.Reached(p.Position, at)
-		if err != nil {
-			l.t.Fatal(err)
-		}
-		return reached
-	})
-	applied = time.Since(began)
 	l.x.settle(at)
-	compared = time.Since(began)
+	took := time.Since(began)
 	stop()
-	return applied, compared
+	return took
 }
 
 // close compares all followers with production and ends the transfer.
@@ -97,7 +89,7 @@ func (l *logged) close() {
 func measureCatchUp(l *logged) {
 	t := l.t
 	tab := &table{title: "2. Catch-up of a backlog"}
-	tab.add("", "native rows/s", "imago rows/s", "ratio", "and compared", "ratio", "A/A")
+	tab.add("", "native rows/s", "imago rows/s", "ratio", "A/A")
 	for _, load := range []struct {
 		name string
 		rows int
@@ -113,20 +105,20 @@ func measureCatchUp(l *logged) {
 		}},
 		{"one bulk UPDATE", 45000, func(int) string { return "UPDATE log.wide SET a=a+1 WHERE id<=45000" }},
 	} {
-		var native, applied, compared, ratio, ratioCompared, aa []float64
+		var native, ours, ratios, aa []float64
 		for round := range repeats {
 			l.prod.Exec(t, l.pc, load.sql(round))
 			at := position(t, l.log)
 			rate := func(d time.Duration) float64 { return float64(load.rows) / d.Seconds() }
 			first, last := round%2, 1-round%2
 			a := rate(l.native(first, at))
-			x, y := l.ours(at)
+			x := rate(l.ours(at))
 			b := rate(l.native(last, at))
-			native, applied, compared = append(native, a, b), append(applied, rate(x)), append(compared, rate(y))
-			ratio, ratioCompared, aa = append(ratio, rate(x)/((a+b)/2)), append(ratioCompared, rate(y)/((a+b)/2)), append(aa, a/b)
+			native, ours = append(native, a, b), append(ours, x)
+			ratios, aa = append(ratios, x/((a+b)/2)), append(aa, a/b)
 		}
-		tab.add(load.name, figure(native, ""), figure(applied, ""), verdict(ratio, aa), figure(compared, ""), verdict(ratioCompared, aa), interval(aa))
+		tab.add(load.name, figure(native, ""), figure(ours, ""), verdict(ratios, aa), interval(aa))
 	}
-	tab.note("native: START SLAVE on a replica that stood before the backlog, until it is applied. imago: until it is applied, and until it is compared, too. Both commit durably.")
+	tab.note("native: START SLAVE on a replica that stood before the backlog, until it is applied. imago: until it is applied and compared. Both commit durably.")
 	tab.print(os.Stdout)
 }

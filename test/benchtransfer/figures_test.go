@@ -52,6 +52,9 @@ func verdict(ratios, aa []float64) string {
 	if len(ratios) < repeats || len(aa) < repeats || !(effect > noise) || low <= 1 && high >= 1 {
 		return "not resolved"
 	}
+	if median < 0.1 {
+		return fmt.Sprintf("%.3f [%.3f, %.3f]", median, low, high)
+	}
 	return fmt.Sprintf("%.2f [%.2f, %.2f]", median, low, high)
 }
 
