@@ -78,6 +78,10 @@ func (e *Engine) prepareMap(ctx context.Context, u *netswitch.Universe) (*netswi
 // start, with nothing changed.
 const holdQueue = 24420
 
+// idleSilence is how long a connection that is known to be between two requests
+// is silent before it is closed: a request on its way takes less, even by satellite.
+const idleSilence = 500 * time.Millisecond
+
 // hold makes the clients wait and lets the requests in flight finish.
 func (e *Engine) hold(ctx context.Context, services []netswitch.Service) (*netswitch.Hold, netswitch.DrainReport, error) {
 	var h *netswitch.Hold
@@ -86,7 +90,7 @@ func (e *Engine) hold(ctx context.Context, services []netswitch.Service) (*netsw
 	err := e.make(ctx, journal.KindHold, e.n.run, func() (err error) {
 		h, err = netswitch.Watch(ctx, netswitch.HoldSpec{
 			ID: e.n.run, Services: services, Queue: holdQueue, Deadline: limit.Hold.Duration,
-			Quiet: limit.Drain.Duration / 2, Log: e.log,
+			Quiet: limit.Drain.Duration / 2, Idle: idleSilence, Log: e.log,
 		})
 		return err
 	})
