@@ -5,7 +5,7 @@ SHELL := /bin/bash
 GO := $(shell command -v go || echo /usr/local/go/bin/go)
 export PATH := $(dir $(GO)):$(PATH)
 
-.PHONY: all demo test check unit bootstrap build install fuzz clean help bench-transfer
+.PHONY: all demo test check soak plan-size unit bootstrap build install fuzz clean help bench-transfer
 
 all: build
 
@@ -29,6 +29,15 @@ test: build
 
 check: build
 	@scripts/test check
+
+# Rows that flow under faults for as long as SOAK says, on real VMs, compared row by row at the end.
+SOAK ?= 10m
+soak: build
+	IMAGO_SOAK=$(SOAK) CI=true go test -v -timeout 2h -run '^TestFlow$$' ./test
+
+# How much of a wiki upgrade is the application's own, against imago's lines that ran.
+plan-size: build
+	@scripts/plan-size
 
 # The transfer beside its peers, on private MariaDB servers; about four minutes.
 bench-transfer:
