@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"time"
 
-	"imago.dev/imago/transfer/binlog"
+	"imago.dev/imago/transfer/gtid"
 	"imago.dev/imago/transfer/rows"
 )
 
@@ -286,7 +286,7 @@ func (a *applier) classify(g *gathered, last *rows.Txn) (*group, error) {
 	defer s.mu.Unlock()
 	g.overlap = s.overlap
 	if s.overlap {
-		reached, err := binlog.Reached(last.Position, e.cfg.OverlapUntil)
+		reached, err := gtid.Reached(last.Position, e.cfg.OverlapUntil)
 		if err != nil {
 			return nil, fmt.Errorf("compare positions: %w", err)
 		}

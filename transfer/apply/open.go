@@ -13,8 +13,8 @@ import (
 	"strings"
 	"time"
 
-	"imago.dev/imago/transfer/binlog"
 	"imago.dev/imago/transfer/convert"
+	"imago.dev/imago/transfer/gtid"
 	"imago.dev/imago/transfer/rows"
 )
 
@@ -206,7 +206,7 @@ func (e *Engine) overlaps() (bool, error) {
 	if u.GTID == "" || u.GTID == e.cfg.Start.GTID {
 		return false, nil
 	}
-	reached, err := binlog.Reached(e.cfg.Start, u)
+	reached, err := gtid.Reached(e.cfg.Start, u)
 	if err != nil {
 		return false, fmt.Errorf("compare where the stream begins with where the clone may be: %w", err)
 	}

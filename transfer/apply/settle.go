@@ -8,7 +8,7 @@ import (
 	"strconv"
 	"strings"
 
-	"imago.dev/imago/transfer/binlog"
+	"imago.dev/imago/transfer/gtid"
 	"imago.dev/imago/transfer/rows"
 )
 
@@ -69,7 +69,7 @@ func (e *Engine) left(at rows.Position) (string, <-chan struct{}, error) {
 	reached := pos.GTID == at.GTID
 	if !reached {
 		var err error
-		if reached, err = binlog.Reached(pos, at); err != nil {
+		if reached, err = gtid.Reached(pos, at); err != nil {
 			return "", nil, fmt.Errorf("compare positions: %w", err)
 		}
 	}

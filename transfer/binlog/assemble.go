@@ -15,6 +15,7 @@ import (
 	"github.com/go-mysql-org/go-mysql/replication"
 	"github.com/google/uuid"
 
+	"imago.dev/imago/transfer/gtid"
 	"imago.dev/imago/transfer/rows"
 )
 
@@ -34,7 +35,7 @@ type assembler struct {
 	judge    statements
 	yield    func(*rows.Txn) error
 
-	mariadb gtidPosition // after the last complete transaction
+	mariadb gtid.Position // after the last complete transaction
 	mysql   *mysql.MysqlGTIDSet
 	file    string
 	at      uint64
@@ -55,7 +56,7 @@ type assembler struct {
 // group is the transaction that is being read.
 type group struct {
 	id         string
-	mariadb    gtid
+	mariadb    gtid.GTID
 	sid        uuid.UUID
 	gno        int64
 	standalone bool // without an end of its own: a statement
@@ -92,7 +93,7 @@ func newAssembler(cfg *Config, flavor string, from rows.Position, schema *rows.S
 
 func (a *assembler) setPosition(set string) (err error) {
 	if a.flavor == "mariadb" {
-		a.mariadb, err = parseGTIDPosition(set)
+		a.mariadb, err = gtid.ParsePosition(set)
 		return err
 	}
 	parsed, err := mysql.ParseMysqlGTIDSet(set)
@@ -315,7 +316,7 @@ func (a *assembler) gtidList(e *replication.MariadbGTIDListEvent) error {
 		last[g.DomainID] = g
 	}
 	for _, g := range last {
-		if have := a.mariadb[g.DomainID]; g.SequenceNumber > have.sequence {
+		if have := a.mariadb[g.DomainID]; g.SequenceNumber > have.Sequence {
 			return fmt.Errorf("%w: file %s begins after %d-%d-%d, and we have %q of it: the copy must be made anew",
 				ErrPurged, a.file, g.DomainID, g.ServerID, g.SequenceNumber, a.mariadb)
 		}
@@ -335,11 +336,11 @@ func (a *assembler) previousGTIDs(e *replication.PreviousGTIDsEvent) error {
 }
 
 func (a *assembler) beginMariaDB(h *replication.EventHeader, e *replication.MariadbGTIDEvent) error {
-	g := gtid{e.GTID.DomainID, h.ServerID, e.GTID.SequenceNumber}
+	g := gtid.GTID{Domain: e.GTID.DomainID, Server: h.ServerID, Sequence: e.GTID.SequenceNumber}
 	if a.group != nil {
 		return errStream("transaction %s begins within %s", g, a.group.id)
 	}
-	if have, known := a.mariadb[g.domain]; known && g.sequence <= have.sequence {
+	if have, known := a.mariadb[g.Domain]; known && g.Sequence <= have.Sequence {
 		return errStream("transaction %s comes after %s: sequence numbers of a domain must rise (gtid_strict_mode=ON)", g, have)
 	}
 	clear(a.tables)
@@ -367,7 +368,7 @@ func (a *assembler) commit(h *replication.EventHeader) error {
 	a.group = nil
 	set := ""
 	if a.flavor == "mariadb" {
-		a.mariadb[g.mariadb.domain] = g.mariadb
+		a.mariadb[g.mariadb.Domain] = g.mariadb
 		set = a.mariadb.String()
 	} else {
 		a.mysql.AddGTID(g.sid, g.gno)

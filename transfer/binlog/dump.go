@@ -16,6 +16,7 @@ import (
 	"github.com/go-mysql-org/go-mysql/mysql"
 	"github.com/google/uuid"
 
+	"imago.dev/imago/transfer/gtid"
 	"imago.dev/imago/transfer/rows"
 )
 
@@ -71,7 +72,7 @@ func (d *dump) begin(cfg *Config, flavor string, from rows.Position, once bool) 
 		fmt.Sprintf("SET @slave_uuid='%s', @replica_uuid='%s'", identity, identity),
 	}
 	if flavor == "mariadb" {
-		position, err := parseGTIDPosition(from.GTID)
+		position, err := gtid.ParsePosition(from.GTID)
 		if err != nil {
 			return err
 		}

@@ -9,6 +9,7 @@ import (
 	"github.com/go-mysql-org/go-mysql/mysql"
 	"github.com/go-mysql-org/go-mysql/replication"
 
+	"imago.dev/imago/transfer/gtid"
 	"imago.dev/imago/transfer/rows"
 )
 
@@ -136,7 +137,7 @@ func FuzzEvents(f *testing.F) {
 			t.Fatal(err)
 		}
 		a.restart()
-		a.group = &group{id: "0-1-2", mariadb: gtid{0, 1, 2}}
+		a.group = &group{id: "0-1-2", mariadb: gtid.GTID{Domain: 0, Server: 1, Sequence: 2}}
 		if err := a.event(rawEvent(byte(replication.TABLE_MAP_EVENT), description)); err != nil {
 			return
 		}

@@ -1,4 +1,6 @@
-package binlog
+// Package gtid compares places in the history of a MariaDB or MySQL server. It
+// knows no connection and no log, so that the agent need not carry what reads one.
+package gtid
 
 import (
 	"cmp"
@@ -13,59 +15,62 @@ import (
 	"imago.dev/imago/transfer/rows"
 )
 
-// gtid is one transaction of MariaDB.
-type gtid struct {
-	domain, server uint32
-	sequence       uint64
+// GTID is one transaction of MariaDB.
+type GTID struct {
+	Domain, Server uint32
+	Sequence       uint64
 }
 
-func (g gtid) String() string { return fmt.Sprintf("%d-%d-%d", g.domain, g.server, g.sequence) }
+// String gives the transaction as MariaDB writes it.
+func (g GTID) String() string { return fmt.Sprintf("%d-%d-%d", g.Domain, g.Server, g.Sequence) }
 
-// gtidPosition is MariaDB's form of a position: the last transaction of each
+// Position is MariaDB's form of a position: the last transaction of each
 // domain. (The library's set keeps one for each server in a domain, which no server
 // takes for a position.)
-type gtidPosition map[uint32]gtid
+type Position map[uint32]GTID
 
-func parseGTIDPosition(s string) (gtidPosition, error) {
-	p := make(gtidPosition)
+// ParsePosition reads a position as MariaDB writes it; empty is the beginning.
+func ParsePosition(s string) (Position, error) {
+	p := make(Position)
 	if strings.TrimSpace(s) == "" {
 		return p, nil
 	}
 	for _, word := range strings.Split(s, ",") {
-		g, err := parseGTID(strings.TrimSpace(word))
+		g, err := parse(strings.TrimSpace(word))
 		if err != nil {
 			return nil, fmt.Errorf("GTID position %q: %w", s, err)
 		}
-		if _, twice := p[g.domain]; twice {
-			return nil, fmt.Errorf("GTID position %q names domain %d twice", s, g.domain)
+		if _, twice := p[g.Domain]; twice {
+			return nil, fmt.Errorf("GTID position %q names domain %d twice", s, g.Domain)
 		}
-		p[g.domain] = g
+		p[g.Domain] = g
 	}
 	return p, nil
 }
 
-func parseGTID(s string) (gtid, error) {
+func parse(s string) (GTID, error) {
 	words := strings.Split(s, "-")
 	if len(words) != 3 {
-		return gtid{}, fmt.Errorf("%q is no GTID of MariaDB, domain-server-sequence", s)
+		return GTID{}, fmt.Errorf("%q is no GTID of MariaDB, domain-server-sequence", s)
 	}
 	domain, err := strconv.ParseUint(words[0], 10, 32)
 	if err != nil {
-		return gtid{}, fmt.Errorf("domain of GTID %q: %w", s, err)
+		return GTID{}, fmt.Errorf("domain of GTID %q: %w", s, err)
 	}
 	server, err := strconv.ParseUint(words[1], 10, 32)
 	if err != nil {
-		return gtid{}, fmt.Errorf("server of GTID %q: %w", s, err)
+		return GTID{}, fmt.Errorf("server of GTID %q: %w", s, err)
 	}
 	sequence, err := strconv.ParseUint(words[2], 10, 64)
 	if err != nil {
-		return gtid{}, fmt.Errorf("sequence number of GTID %q: %w", s, err)
+		return GTID{}, fmt.Errorf("sequence number of GTID %q: %w", s, err)
 	}
-	return gtid{uint32(domain), uint32(server), sequence}, nil
+	return GTID{uint32(domain), uint32(server), sequence}, nil
 }
 
-func (p gtidPosition) String() string {
-	all := slices.SortedFunc(maps.Values(p), func(a, b gtid) int { return cmp.Compare(a.domain, b.domain) })
+// String gives the position as MariaDB writes it.
+func (p Position) String() string {
+	all := slices.SortedFunc(maps.Values(p), func(a, b GTID) int { return cmp.Compare(a.Domain, b.Domain) })
 	words := make([]string, len(all))
 	for i, g := range all {
 		words[i] = g.String()
@@ -74,13 +79,13 @@ func (p gtidPosition) String() string {
 }
 
 // reached tells whether p has everything that want has.
-func (p gtidPosition) reached(want gtidPosition) (bool, error) {
+func (p Position) reached(want Position) (bool, error) {
 	for domain, w := range want {
 		have, known := p[domain]
 		switch {
-		case !known || have.sequence < w.sequence:
+		case !known || have.Sequence < w.Sequence:
 			return false, nil
-		case have.sequence == w.sequence && have.server != w.server:
+		case have.Sequence == w.Sequence && have.Server != w.Server:
 			return false, fmt.Errorf("positions %s and %s are of different histories", have, w)
 		}
 	}
@@ -100,11 +105,11 @@ func Reached(have, want rows.Position) (bool, error) {
 		}
 		return h.Contain(w), nil
 	}
-	h, err := parseGTIDPosition(have.GTID)
+	h, err := ParsePosition(have.GTID)
 	if err != nil {
 		return false, err
 	}
-	w, err := parseGTIDPosition(want.GTID)
+	w, err := ParsePosition(want.GTID)
 	if err != nil {
 		return false, err
 	}

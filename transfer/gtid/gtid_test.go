@@ -1,4 +1,4 @@
-package binlog
+package gtid
 
 import (
 	"testing"
@@ -46,11 +46,11 @@ func FuzzGTIDPosition(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
-		p, err := parseGTIDPosition(s)
+		p, err := ParsePosition(s)
 		if err != nil {
 			return
 		}
-		again, err := parseGTIDPosition(p.String())
+		again, err := ParsePosition(p.String())
 		if err != nil || again.String() != p.String() {
 			t.Errorf("%q is %q, then %q: %v", s, p, again, err)
 		}
