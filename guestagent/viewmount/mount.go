@@ -115,7 +115,8 @@ func Unmount(where string) error {
 
 // isMount tells whether something is mounted exactly there.
 func isMount(where string) (bool, error) {
-	text, err := os.ReadFile("/proc/self/mountinfo")
+	// Of this thread: another one may be in a namespace of its own (Private).
+	text, err := os.ReadFile("/proc/thread-self/mountinfo")
 	if err != nil {
 		return false, fmt.Errorf("read what is mounted: %w", err)
 	}
