@@ -15,6 +15,12 @@ import (
 // target and a cut link, and compared by queries of this test's own.
 func TestFlow(t *testing.T) {
 	h := store.get(t)
+	// Its machines would slow the other labs' down.
+	t.Cleanup(func() {
+		if err := store.end(); err != nil {
+			t.Errorf("end the lab: %v", err)
+		}
+	})
 	w := h.startWriters(t, 4)
 	w.reach(t, 20, false)
 	t.Run("check names what is missing", func(t *testing.T) { h.badSource(t) })

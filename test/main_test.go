@@ -170,7 +170,7 @@ func buildImages(ctx context.Context, cache, system string, t *testing.T) error 
 	return err
 }
 
-// end takes the lab and its directory away.
+// end takes the lab and its directory away. It may be repeated.
 func (s *sharedLab) end() error {
 	if s.dir == "" {
 		return nil
@@ -184,5 +184,6 @@ func (s *sharedLab) end() error {
 	if os.Getenv("IMAGO_KEEP") == "" {
 		errs = append(errs, os.RemoveAll(s.dir))
 	}
+	s.dir, s.host = "", nil
 	return errors.Join(errs...)
 }

@@ -101,14 +101,7 @@ func (c *run) unmoved(o *op) *op {
 // flush carries out what is queued: all content is on stable storage before
 // any of it gets its name.
 func (c *run) flush() (err error) {
-	defer func() {
-		for _, o := range c.queue {
-			if o.kind != opNote {
-				o.at.release()
-			}
-		}
-		c.queue, c.holding, c.workers.flushed = c.queue[:0], 0, c.count.bytes.Load()
-	}()
+	defer c.drop()
 	c.workers.wait()
 	if c.ctx.Err() != nil {
 		return context.Cause(c.ctx)
@@ -122,6 +115,16 @@ func (c *run) flush() (err error) {
 		}
 	}
 	return nil
+}
+
+// drop empties the queue; no worker may be left.
+func (c *run) drop() {
+	for _, o := range c.queue {
+		if o.kind != opNote {
+			o.at.release()
+		}
+	}
+	c.queue, c.holding, c.workers.flushed = c.queue[:0], 0, c.count.bytes.Load()
 }
 
 func (c *run) apply(o *op) error {

@@ -137,6 +137,7 @@ func (c *run) whole(source *os.File) (err error) {
 		err = c.flush()
 	}
 	c.workers.wait()
+	c.drop() // what a broken-off call left holds directories open
 	if err == nil {
 		err = c.end(streams)
 	}

@@ -68,17 +68,6 @@ func (s *sample) merge(in []weighted, factor float64) {
 	}
 }
 
-// at is the value of the observation with that rank, of n.
-func (s *sample) at(rank float64) float64 {
-	sum := 0.0
-	for _, w := range s.buckets {
-		if sum += w.count; sum > rank {
-			return w.value
-		}
-	}
-	return s.buckets[len(s.buckets)-1].value
-}
-
 // estimate is a value with bounds: the true one probably lies between low and
 // high (one standard deviation), and almost certainly between least and most (two).
 type estimate struct{ least, low, value, high, most float64 }
@@ -86,7 +75,21 @@ type estimate struct{ least, low, value, high, most float64 }
 // quantile estimates one of a distribution, n > 0.
 func (s *sample) quantile(q float64) estimate {
 	rank, sd := s.n*q, math.Sqrt(s.n*q*(1-q))
-	return estimate{s.at(rank - 2*sd), s.at(rank - sd), s.at(rank), s.at(rank + sd), s.at(rank + 2*sd)}
+	ranks := [5]float64{rank - 2*sd, rank - sd, rank, rank + sd, rank + 2*sd}
+	var at [5]float64
+	next, sum := 0, 0.0
+	for _, w := range s.buckets {
+		for sum += w.count; next < len(ranks) && sum > ranks[next]; next++ {
+			at[next] = w.value
+		}
+		if next == len(ranks) {
+			break
+		}
+	}
+	for ; next < len(ranks); next++ { // beyond the last observation
+		at[next] = s.buckets[len(s.buckets)-1].value
+	}
+	return estimate{at[0], at[1], at[2], at[3], at[4]}
 }
 
 // mean estimates that of single values, of which there is at least one. One alone proves nothing.

@@ -29,8 +29,8 @@ type world struct {
 
 // answered are the requests of one half second.
 type answered struct {
-	at time.Time
-	ms []float64
+	at      time.Time
+	buckets []uint16
 }
 
 const servers = 8
@@ -58,13 +58,17 @@ func (w *world) step(t time.Duration) {
 	load := w.load(t)
 	slow, alone := waiting(load+w.cost*w.felt), waiting(load)
 	n := w.poisson(w.requests * load * tick.Seconds())
-	a := answered{at: w.start.Add(t)}
-	for range n {
-		ms := w.base * math.Exp(0.6*w.rng.NormFloat64())
-		w.with.add(ms * slow)
-		w.without.add(ms * alone)
-		a.ms = append(a.ms, ms*slow)
+	a := answered{at: w.start.Add(t), buckets: make([]uint16, n)}
+	// Times are drawn as logarithms, of which the buckets are steps.
+	logSlow, logAlone := math.Log(w.base*slow/narrowest), math.Log(w.base*alone/narrowest)
+	for i := range n {
+		z := 0.6 * w.rng.NormFloat64()
+		a.buckets[i] = bucketOf(logSlow + z)
+		w.with.counts[a.buckets[i]]++
+		w.without.counts[bucketOf(logAlone+z)]++
 	}
+	w.with.n += n
+	w.without.n += n
 	w.recent = append(w.recent, a)
 	for w.start.Add(t).Sub(w.recent[0].at) > time.Minute {
 		w.recent = w.recent[1:]
@@ -91,8 +95,8 @@ func (w *world) latency(from, now time.Time) Reading {
 	h := new(histogram)
 	for _, a := range w.recent {
 		if !a.at.Add(-tick).Before(from) {
-			for _, ms := range a.ms {
-				h.add(ms)
+			for _, i := range a.buckets {
+				h.counts[i]++
 			}
 		}
 	}
@@ -118,9 +122,8 @@ type histogram struct {
 
 const narrowest = 0.1
 
-func (h *histogram) add(ms float64) {
-	h.counts[min(max(int(math.Log(ms/narrowest)/0.03), 0), len(h.counts)-1)]++
-	h.n++
+func bucketOf(logarithm float64) uint16 {
+	return uint16(min(max(int(logarithm/0.03), 0), len(histogram{}.counts)-1))
 }
 
 func (h *histogram) buckets() []Bucket {
