@@ -149,6 +149,9 @@ func TestLatencyOfUnanswered(t *testing.T) {
 	if !quiet.Idle() || time.Since(quiet.At) > time.Second || p.Err() != nil {
 		t.Errorf("quiet: %+v %v", quiet, p.Err())
 	}
+	if ahead := p.Since(time.Now().Add(time.Hour)); ahead.From.After(ahead.At) || !ahead.Idle() {
+		t.Errorf("a window that is yet to begin: %+v", ahead)
+	}
 	from := time.Now()
 	time.Sleep(latencySlot)
 	get := asker(t, "client", false)

@@ -127,7 +127,11 @@ func (p *LatencyProbe) Since(from time.Time) LatencyWindow {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	now := time.Now()
-	w := LatencyWindow{From: from, At: p.liveAt(now), Frames: p.frames, Dropped: p.dropped + p.flows.refused}
+	w := LatencyWindow{At: p.liveAt(now), Frames: p.frames, Dropped: p.dropped + p.flows.refused}
+	w.From = from
+	if from.After(w.At) {
+		w.From = w.At // a window has no end before its beginning, also when the probe is blind
+	}
 	for _, port := range p.ports {
 		w.Dropped += port.ring.drops()
 	}

@@ -88,9 +88,9 @@ func (tr *tree) run(opts Options) Result {
 	return res
 }
 
-// listing shows everything that is kept of a tree, by other means than the
+// kept shows everything that is kept of a tree, by other means than the
 // package's own.
-func listing(t *testing.T, root string) string {
+func kept(t *testing.T, root string) string {
 	t.Helper()
 	var lines []string
 	first := map[uint64]string{}
@@ -139,7 +139,7 @@ func listing(t *testing.T, root string) string {
 
 func (tr *tree) mustBeEqual() {
 	tr.t.Helper()
-	a, b := listing(tr.t, tr.from), listing(tr.t, tr.to)
+	a, b := kept(tr.t, tr.from), kept(tr.t, tr.to)
 	if a == b {
 		return
 	}
@@ -312,13 +312,13 @@ func TestCheckOnlyChangesNothing(t *testing.T) {
 	}
 	tr.run(opts)
 	tr.sh(tr.to, "echo x >n1; rm n2; touch extra; chmod 700 n3; ln -sfn /x a/in")
-	before := listing(t, tr.to)
+	before := kept(t, tr.to)
 	res := tr.run(check)
 	slices.Sort(res.Different)
 	if got := strings.Join(res.Different, " "); got != ". a a/in extra n1 n2 n3" {
 		t.Errorf("%q", got)
 	}
-	if listing(t, tr.to) != before {
+	if kept(t, tr.to) != before {
 		t.Error("something changed")
 	}
 }

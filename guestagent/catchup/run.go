@@ -33,6 +33,7 @@ type run struct {
 	res   Result
 	count counters
 
+	ahead *ahead
 	root  *pair
 	dev   uint64 // of the target
 	stage *staging
@@ -132,7 +133,15 @@ func (c *run) whole(source *os.File) (err error) {
 	for _, r := range c.old {
 		streams = append(streams, stream{r, true})
 	}
-	err = c.dir(c.root, streams, 0)
+	c.ahead = newAhead()
+	list, err := names(c.root.src)
+	if err == nil {
+		err = stats(c.root.src, list)
+	}
+	if err != nil {
+		return fmt.Errorf("read the source: %w", err)
+	}
+	err = c.dir(c.root, list, streams, 0)
 	if err == nil {
 		err = c.flush()
 	}

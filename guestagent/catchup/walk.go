@@ -31,15 +31,11 @@ func (p *pair) release() {
 	}
 }
 
-// dir walks a directory that is there on the source's side.
-func (c *run) dir(p *pair, streams []stream, depth int) error {
-	list, err := names(p.src)
-	if err == nil {
-		err = stats(p.src, list)
-	}
-	if err != nil {
-		return c.fault(p.path, fmt.Errorf("read the source: %w", err))
-	}
+// dir walks a directory that is there on the source's side; list is what it
+// holds there.
+func (c *run) dir(p *pair, list []listed, streams []stream, depth int) error {
+	ahead := c.aheadOf(p.src, list)
+	defer ahead.drop()
 	extras, err := c.extras(p, list)
 	if err != nil {
 		return c.fault(p.path, err)
@@ -57,7 +53,7 @@ func (c *run) dir(p *pair, streams []stream, depth int) error {
 				return err
 			}
 		}
-		if err := c.entry(p, e, streams, depth); err != nil {
+		if err := c.entry(p, e, ahead, streams, depth); err != nil {
 			return err
 		}
 	}
@@ -103,7 +99,7 @@ func (c *run) extras(p *pair, list []listed) ([]string, error) {
 	return extras, nil
 }
 
-func (c *run) entry(p *pair, e *listed, streams []stream, depth int) error {
+func (c *run) entry(p *pair, e *listed, ahead *aheadOf, streams []stream, depth int) error {
 	c.count.entries.Add(1)
 	c.see(&e.st)
 	switch {
@@ -111,7 +107,7 @@ func (c *run) entry(p *pair, e *listed, streams []stream, depth int) error {
 		c.res.Sockets++
 		return nil
 	case e.st.isDir():
-		return c.subdir(p, e, streams, depth)
+		return c.subdir(p, e, ahead, streams, depth)
 	case e.st.isFile() || e.st.isLink() || e.st.special():
 		return c.node(p, e, streams)
 	}
@@ -130,23 +126,30 @@ func (p *pair) target(name string) (dst stat, exists bool, err error) {
 	return dst, err == nil, err
 }
 
-func (c *run) subdir(p *pair, e *listed, streams []stream, depth int) error {
+func (c *run) subdir(p *pair, e *listed, ahead *aheadOf, streams []stream, depth int) error {
 	path := join(p.path, e.name)
 	c.res.Dirs++
+	l := ahead.take(e.name)
 	inside := make([]stream, len(streams))
 	for i, s := range streams {
 		inside[i] = stream{s.reader, s.in && s.enter(e.name)}
 	}
-	q, err := c.openPair(p, e, path, depth)
+	q := &pair{src: l.fd, dst: -1, st: e.st, path: path, refs: 1}
+	defer q.release()
+	err := l.err
+	if err != nil {
+		err = fmt.Errorf("read the source: %w", err)
+	} else {
+		err = c.openTarget(p, q, e, depth)
+	}
 	if err != nil {
 		leaveAll(inside)
 		return c.fault(path, err)
 	}
-	defer q.release()
 	if err := c.push(&op{kind: opNote, at: q, rec: record{kind: recordDir, name: e.name}}); err != nil {
 		return err
 	}
-	if err := c.dir(q, inside, depth+1); err != nil {
+	if err := c.dir(q, l.all, inside, depth+1); err != nil {
 		return err
 	}
 	return c.push(&op{kind: opEnd, at: q, src: e.st, recs: leaveAll(inside)})
@@ -166,37 +169,31 @@ func leaveAll(inside []stream) []found {
 	return recs
 }
 
-// openPair opens a directory on both sides and makes it where it is missing.
-func (c *run) openPair(p *pair, e *listed, path string, depth int) (*pair, error) {
+// openTarget opens a directory on the target's side and makes it where it is missing.
+func (c *run) openTarget(p, q *pair, e *listed, depth int) error {
 	if depth >= maxDepth {
-		return nil, fmt.Errorf("it lies more than %d directories deep", maxDepth)
+		return fmt.Errorf("it lies more than %d directories deep", maxDepth)
 	}
 	dst, exists, err := p.target(e.name)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if exists && dst.isDir() && dst.dev != c.dev {
-		return nil, errOtherDevice
-	}
-	q := &pair{src: -1, dst: -1, st: e.st, path: path, refs: 1}
-	if q.src, err = openDir(p.src, e.name); err != nil {
-		return nil, fmt.Errorf("open the source: %w", err)
+		return errOtherDevice
 	}
 	if !exists || !dst.isDir() {
-		c.differs(path)
+		c.differs(q.path)
 		if c.opts.CheckOnly {
-			return q, nil
+			return nil
 		}
 		if err := c.makeDir(p, e.name, exists); err != nil {
-			q.release()
-			return nil, err
+			return err
 		}
 	}
 	if q.dst, err = openDir(p.dst, e.name); err != nil {
-		q.release()
-		return nil, fmt.Errorf("open the target: %w", err)
+		return fmt.Errorf("open the target: %w", err)
 	}
-	return q, nil
+	return nil
 }
 
 // makeDir makes a directory that only we can enter; its own mode comes at the end.

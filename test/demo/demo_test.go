@@ -110,8 +110,10 @@ func checkReport(t *testing.T, out string) {
 		t.Errorf("clients: %+v", r.Clients)
 	case r.Data.Objects < 800 || r.Data.Verified != r.Data.Objects || r.Data.Missing+r.Data.Extra+r.Data.Different+r.Data.Doubled != 0:
 		t.Errorf("data: %+v", r.Data)
-	case len(r.Data.Checks) != 5:
-		t.Errorf("%d comparisons", len(r.Data.Checks))
+	case len(r.Data.Checks) != 4 || len(r.Data.Sets) != 1 || r.Data.Sets[0].Verified == 0 || len(r.Data.Files) != 1 || r.Data.Files[0].Compared == 0:
+		t.Errorf("%d comparisons, sets %+v, files %+v", len(r.Data.Checks), r.Data.Sets, r.Data.Files)
+	case r.Data.Ledger == nil || r.Data.Ledger.Acknowledged == 0 || r.Data.Lost+r.Data.OutOfOrder != 0:
+		t.Errorf("the clients' ledger: %+v, lost %d, out of order %d", r.Data.Ledger, r.Data.Lost, r.Data.OutOfOrder)
 	case r.Isolation.DomainXMLUnchanged == nil || !*r.Isolation.DomainXMLUnchanged:
 		t.Error("domain XML changed")
 	case r.Isolation.DiskChainUnchanged == nil || !*r.Isolation.DiskChainUnchanged:

@@ -130,7 +130,7 @@ func TestSlowerEvening(t *testing.T) {
 func TestRandomLoads(t *testing.T) {
 	seeds, _ := strconv.Atoi(os.Getenv("IMAGO_SEEDS"))
 	if seeds == 0 {
-		seeds = 12
+		seeds = 4
 	}
 	for seed := range uint64(seeds) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {

@@ -130,6 +130,16 @@ func (r *Regulator) heard() (all, plenty bool) {
 	return all, plenty
 }
 
+// unheard is a signal without a reading under the present condition.
+func (r *Regulator) unheard() *tracker {
+	for _, t := range r.trackers {
+		if s := t.sample(); s.empty() {
+			return t
+		}
+	}
+	return nil
+}
+
 func (r *Regulator) plenty() bool {
 	_, plenty := r.heard()
 	return plenty

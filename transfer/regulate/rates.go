@@ -16,7 +16,7 @@ type Limits struct {
 
 func (l Limits) check() error {
 	if l.RowsPerSecond < 0 || l.BytesPerSecond < 0 || l.PullRate < 0 {
-		return fmt.Errorf("limits must be 0 (none) or more, got %+v; to stop, pause", l)
+		return fmt.Errorf("limits must be 0 (none) or more, got %d rows/s, %d bytes/s and %d bytes/s of disks; to stop, pause", l.RowsPerSecond, l.BytesPerSecond, l.PullRate)
 	}
 	return nil
 }

@@ -47,8 +47,10 @@ func (s *sample) add(rd Reading) {
 	}
 }
 
-// merge adds a distribution, each count multiplied by factor.
+// merge adds a distribution, each count multiplied by factor; what is left of one
+// after many pauses is dropped.
 func (s *sample) merge(in []weighted, factor float64) {
+	const nothing = 0.01
 	out := make([]weighted, 0, len(s.buckets)+len(in))
 	a, b := s.buckets, in
 	for len(a) > 0 || len(b) > 0 {
@@ -56,7 +58,10 @@ func (s *sample) merge(in []weighted, factor float64) {
 		case len(b) == 0 || len(a) > 0 && a[0].value < b[0].value:
 			out, a = append(out, a[0]), a[1:]
 		case len(a) == 0 || b[0].value < a[0].value:
-			out, b = append(out, weighted{b[0].value, b[0].count * factor}), b[1:]
+			if count := b[0].count * factor; count > nothing {
+				out = append(out, weighted{b[0].value, count})
+			}
+			b = b[1:]
 		default:
 			out = append(out, weighted{a[0].value, a[0].count + b[0].count*factor})
 			a, b = a[1:], b[1:]

@@ -30,7 +30,9 @@ type Signal struct {
 //
 // A reading with the same From as the one before replaces it (it covers the same
 // and more); any other is added. Readings should begin at [Verdict.Measure] or later: earlier ones
-// keep a signal from being stale, but nothing is learnt from them.
+// keep a signal from being stale, but nothing is learnt from them. One of a
+// distribution that has neither Buckets nor Idle says that clients wait and none is
+// answered: while that lasts, a pause does not end and the share does not grow.
 type Reading struct {
 	From, At time.Time
 	Value    float64

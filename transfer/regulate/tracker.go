@@ -16,6 +16,7 @@ type tracker struct {
 	last  Reading // the newest, whatever it covers
 	known bool
 	err   error // why it could not be read since
+	tails bool  // it comes as a distribution
 
 	normal  sample  // without the transfer, over the last pauses
 	current sample  // since the present condition began
@@ -31,8 +32,9 @@ func (t *tracker) observe(rd Reading, from time.Time) {
 		return // late
 	}
 	t.last, t.known, t.err = rd, true, nil
-	if rd.From.Before(from) {
-		return
+	t.tails = t.tails || len(rd.Buckets) > 0
+	if hangs := t.tails && !rd.Idle && len(rd.Buckets) == 0; hangs || rd.From.Before(from) {
+		return // requests wait that began earlier, and none was answered: that is no value, nor quiet
 	}
 	if t.held && !rd.From.Equal(t.pending.From) {
 		t.current.add(t.pending)

@@ -58,6 +58,9 @@ func (r *Regulator) say(now time.Time, judged []judgement) (State, float64, stri
 	case blind:
 		return Stopped, 0, "stopped: " + r.staleNow(now).unknownText(now, r.started)
 	case listening:
+		if t := r.unheard(); t != nil && now.Sub(r.measure) > Stale {
+			return Stopped, 0, fmt.Sprintf("stopped: nothing could be learnt of %s for %.0f s, since the transfer stopped", t.Name, now.Sub(r.measure).Seconds())
+		}
 		return Listening, 0, "listening: " + r.listenText()
 	case resting:
 		if r.floor > 0 {
