@@ -20,17 +20,17 @@ func TestBranch(t *testing.T) {
 	}
 	conn := privateLibvirt(t)
 	ctx := t.Context()
-	g := startGuest(t, conn, "branch", 512, nil)
+	g := startGuest(t, conn, "branch", 256, nil)
 	if err := g.dom.Revert(ctx, "before"); !errors.Is(err, ErrNoSnapshot) {
 		t.Errorf("no snapshot: %v", err)
 	}
-	g.is("fill 256", "ok")
+	g.is("fill 64", "ok")
 	g.is("set memory one", "ok")
 	g.is("write file first", "ok")
 
 	begin := time.Now()
 	must(t, g.dom.Snapshot(ctx, "before"))
-	t.Logf("a guest of 512 MiB, 256 MiB of it random: kept in %s", time.Since(begin))
+	t.Logf("a guest of 256 MiB, 64 MiB of it random: kept in %s", time.Since(begin))
 	ticks := g.number("ticks")
 	if has, err := g.dom.HasSnapshot(ctx, "before"); err != nil || !has {
 		t.Errorf("%v %v", has, err)
