@@ -30,9 +30,11 @@ type governor struct {
 	pull  *snapshot.Rate
 	files *guestagent.Rate
 
+	turning sync.Mutex // held while rates are turned
+	free    bool       // under turning: nothing is held back any more, clients wait
+
 	mu      sync.Mutex
 	verdict regulate.Verdict
-	free    bool // nothing is held back any more: clients wait
 
 	server *control.Server
 	stop   context.CancelFunc
@@ -85,6 +87,11 @@ func (e *Engine) govern(ctx context.Context, domains map[string]*hypervisor.Doma
 		return nil, errors.Join(err, g.close())
 	}
 	g.wg.Go(func() { g.run(run) })
+	if g.reg != nil {
+		for _, s := range g.sense {
+			g.wg.Go(func() { g.measure(run, s) })
+		}
+	}
 	return g, nil
 }
 
@@ -134,9 +141,9 @@ func (g *governor) close() error {
 // release lets everything run as fast as it can: while clients wait, the copy is
 // what production waits for.
 func (g *governor) release() {
-	g.mu.Lock()
+	g.turning.Lock()
+	defer g.turning.Unlock()
 	g.free = true
-	g.mu.Unlock()
 	g.apply(regulate.Rates{RowsPerSecond: -1, BytesPerSecond: -1, PullRate: -1})
 }
 
@@ -153,19 +160,16 @@ func (g *governor) run(ctx context.Context) {
 	}
 }
 
-// turn looks at production once and turns the rates.
-func (g *governor) turn() {
-	if g.reg == nil {
-		return // the plan looks at nothing: its own rates hold
-	}
-	g.mu.Lock()
-	last, free := g.verdict, g.free
-	g.mu.Unlock()
-	if free {
-		return
-	}
-	for _, s := range g.sense {
-		reading, err := s.read(last.Measure)
+// measure reads one sensor again and again. Each has a goroutine of its own: one
+// that hangs must age, and not keep the others' verdict from being given.
+func (g *governor) measure(ctx context.Context, s sensor) {
+	tick := time.NewTicker(governEvery)
+	defer tick.Stop()
+	for {
+		g.mu.Lock()
+		since := g.verdict.Measure
+		g.mu.Unlock()
+		reading, err := s.read(since)
 		if err != nil {
 			err = g.reg.Failed(s.signal().Name, err)
 		} else {
@@ -174,17 +178,32 @@ func (g *governor) turn() {
 		if err != nil {
 			g.e.log.Warn("a signal of production cannot be used", "signal", s.signal().Name, "error", err)
 		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// turn asks the regulator once and turns the rates.
+func (g *governor) turn() {
+	g.turning.Lock()
+	defer g.turning.Unlock()
+	if g.reg == nil || g.free {
+		return // nothing is looked at, or nothing is held back any more
 	}
 	v := g.reg.Step(time.Now())
+	g.mu.Lock()
+	last := g.verdict
+	g.verdict = v
+	g.mu.Unlock()
 	if v.State != last.State {
 		g.e.log.Info("transfer", "state", v.State, "share", v.Share, "reason", v.Reason)
 		if v.State != regulate.Listening && last.State != regulate.Listening || v.State == regulate.Stopped {
 			g.e.see.step("transfer: " + v.Reason)
 		}
 	}
-	g.mu.Lock()
-	g.verdict = v
-	g.mu.Unlock()
 	g.apply(v.Rates)
 }
 
@@ -261,7 +280,9 @@ func (g *governor) tune(t Tuning) error {
 		return errors.New("the plan looks at no signal of production (limits.latency_rise and limits.io_pressure are 0), so there is no regulator to tune")
 	}
 	now := time.Now()
-	g.reg.SetLimits(now, g.e.bounds(t.Limits), t.Who, "imago tune")
+	if err := g.reg.SetLimits(now, g.e.bounds(t.Limits), t.Who, "imago tune"); err != nil {
+		return err
+	}
 	if t.Paused {
 		g.reg.Pause(now, t.Who, "imago pause")
 	} else {
