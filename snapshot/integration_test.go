@@ -274,9 +274,6 @@ func startClone(t *testing.T, w *world, set *Set, source, dir string) *guest {
 		if err := CreateOverlay(t.Context(), path, v); !errors.Is(err, os.ErrExist) {
 			t.Errorf("an overlay replaced an existing file: %v", err)
 		}
-		marked, err := SkipZeros(t.Context(), path, v)
-		must(t, err)
-		t.Logf("%s: %d of %d bytes are known to be zero", target, marked, v.Capacity)
 		disk := fileDisk(target, path, "qcow2")
 		disk.BackingStore = &libvirtxml.DomainDiskBackingStore{
 			Format: &libvirtxml.DomainDiskFormat{Type: "raw"},
